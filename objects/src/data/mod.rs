@@ -1,0 +1,1 @@
+//! Types that hold data, and Python's equality, ordering and text of values.

@@ -1,0 +1,1 @@
+//! Types that people wait on: locks, semaphores, conditions, barriers, events and queues.

@@ -1,0 +1,1 @@
+//! The sign-in handshake as pure functions.

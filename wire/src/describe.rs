@@ -1,0 +1,63 @@
+//! What a type offers, as data: the answer to `Describe`, and what a plugin says of itself.
+
+use serde::{Deserialize, Serialize};
+
+/// A type: its constructor and its methods.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TypeInfo {
+    /// The registered name.
+    pub typeid: String,
+    /// For people, the first line a summary.
+    pub doc: String,
+    /// Parameters of the constructor.
+    pub constructor: Vec<Param>,
+    /// The methods, in the order of their indexes.
+    pub methods: Vec<MethodInfo>,
+}
+
+/// A method.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MethodInfo {
+    /// Its name.
+    pub name: String,
+    /// Its parameters, in order.
+    pub params: Vec<Param>,
+    /// For people, the first line a summary.
+    pub doc: String,
+    /// It changes nothing, so a repeat of the call may simply run again.
+    pub read_only: bool,
+    /// A call may park, so it takes a deadline.
+    pub may_park: bool,
+    /// The result becomes an object of this type, of which the caller gets a proxy.
+    pub returns: Option<String>,
+    /// Whether clients may call it.
+    pub exposed: bool,
+}
+
+/// A parameter.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Param {
+    /// Its name, which is also its keyword.
+    pub name: String,
+    /// How it takes arguments.
+    pub kind: ParamKind,
+    /// Its type for people and for bindings: `int`, `float`, `str`, `bytes`, `bool`, `list`, `dict`, `any`….
+    pub type_name: String,
+    /// The default as people write it (`None`, `1`, `"x"`); `None` if the argument is required.
+    pub default: Option<String>,
+}
+
+/// How a parameter takes arguments; Python's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ParamKind {
+    /// By place or by keyword.
+    #[default]
+    Normal,
+    /// By keyword only.
+    KeywordOnly,
+    /// `*args`: all further places.
+    Rest,
+    /// `**kwargs`: all further keywords.
+    Keywords,
+}
