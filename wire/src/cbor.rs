@@ -32,6 +32,23 @@ pub enum Kind {
     Float,
 }
 
+impl Kind {
+    /// The kind in words, for messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unsigned => "an unsigned integer",
+            Self::Negative => "a negative integer",
+            Self::Bytes => "bytes",
+            Self::Text => "text",
+            Self::Array => "an array",
+            Self::Map => "a map",
+            Self::Tag => "a tag",
+            Self::Simple => "a simple value",
+            Self::Float => "a float",
+        }
+    }
+}
+
 /// One head: its kind, its argument and how many bytes the argument took (0, 1, 2, 4 or 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -41,6 +58,32 @@ pub struct Head {
     pub argument: u64,
     /// Width of the argument in bytes; 0 when it sat in the first byte.
     pub width: u8,
+}
+
+impl Head {
+    /// The number, if this is the head of a float (which has no payload).
+    pub fn f64(&self) -> Option<f64> {
+        if self.kind != Kind::Float {
+            return None;
+        }
+        Some(match self.width {
+            2 => f64_of_half(self.argument as u16),
+            4 => f64::from(f32::from_bits(self.argument as u32)),
+            _ => f64::from_bits(self.argument),
+        })
+    }
+}
+
+/// Widens a half-precision float (RFC 8949, appendix D).
+fn f64_of_half(half: u16) -> f64 {
+    let (exponent, mantissa) = (i32::from(half >> 10 & 0x1f), f64::from(half & 0x3ff));
+    let magnitude = match exponent {
+        0 => mantissa * 2f64.powi(-24),
+        31 if half & 0x3ff == 0 => f64::INFINITY,
+        31 => f64::NAN,
+        _ => (mantissa + 1024.0) * 2f64.powi(exponent - 25),
+    };
+    if half & 0x8000 == 0 { magnitude } else { -magnitude }
 }
 
 /// Simple value `false`.
@@ -78,6 +121,16 @@ impl<'a> Reader<'a> {
         self.bytes.get(self.at).copied()
     }
 
+    /// Bytes not read yet.
+    pub fn remaining(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    /// Reads the payload of a string whose head said that it has `length` bytes.
+    pub fn payload(&mut self, length: u64) -> Result<&'a [u8], Malformed> {
+        self.take(usize::try_from(length).map_err(|_| Malformed::Truncated)?)
+    }
+
     fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
         let end = self.at.checked_add(count).ok_or(Malformed::Truncated)?;
         let taken = self.bytes.get(self.at..end).ok_or(Malformed::Truncated)?;
@@ -112,6 +165,14 @@ impl<'a> Reader<'a> {
         Ok(Head { kind, argument, width })
     }
 
+    /// What has been read since `start`, an earlier [`Self::position`].
+    ///
+    /// # Panics
+    /// If `start` lies ahead.
+    pub fn since(&self, start: usize) -> &'a [u8] {
+        &self.bytes[start..self.at]
+    }
+
     fn array_of<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         Ok(self.take(N)?.try_into().expect("take returns as many bytes as asked for"))
     }
@@ -129,13 +190,13 @@ impl<'a> Reader<'a> {
     /// Reads a byte string.
     pub fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let length = self.expect(Kind::Bytes)?;
-        self.take(usize::try_from(length).map_err(|_| Malformed::Truncated)?)
+        self.payload(length)
     }
 
     /// Reads a text string.
     pub fn text(&mut self) -> Result<&'a str, Malformed> {
         let length = self.expect(Kind::Text)?;
-        let bytes = self.take(usize::try_from(length).map_err(|_| Malformed::Truncated)?)?;
+        let bytes = self.payload(length)?;
         std::str::from_utf8(bytes).map_err(|_| Malformed::NotUtf8)
     }
 
@@ -147,6 +208,26 @@ impl<'a> Reader<'a> {
     /// Reads the head of a map and returns its number of pairs.
     pub fn map(&mut self) -> Result<usize, Malformed> {
         usize::try_from(self.expect(Kind::Map)?).map_err(|_| Malformed::Truncated)
+    }
+
+    /// Reads a float of any width, widened to a double.
+    pub fn f64(&mut self) -> Result<f64, Malformed> {
+        let head = self.head()?;
+        head.f64().ok_or(Malformed::Expected(Kind::Float, head.kind))
+    }
+
+    /// Reads an integer that fits 64 bits with sign.
+    ///
+    /// # Errors
+    /// [`Malformed::OutOfRange`] if it does not fit.
+    pub fn i64(&mut self) -> Result<i64, Malformed> {
+        let head = self.head()?;
+        let magnitude = i64::try_from(head.argument).map_err(|_| Malformed::OutOfRange("an integer of 64 bits"));
+        match head.kind {
+            Kind::Unsigned => magnitude,
+            Kind::Negative => magnitude.map(|n| -1 - n),
+            other => Err(Malformed::Expected(Kind::Unsigned, other)),
+        }
     }
 
     /// Reads `null` if it is next; says whether it was.
@@ -168,31 +249,27 @@ impl<'a> Reader<'a> {
     /// Skips one whole item and returns its bytes, without looking inside texts or numbers.
     pub fn raw(&mut self) -> Result<&'a [u8], Malformed> {
         let start = self.at;
-        // Items still to be skipped. It cannot overflow: each open array or map of n items is
-        // bounded by the bytes that must follow it.
+        // Items still to be skipped. It cannot overflow: every head adds at most as many as bytes are left.
         let mut open: u64 = 1;
         while open > 0 {
             open -= 1;
             let head = self.head()?;
-            let left = (self.bytes.len() - self.at) as u64;
             let inner = match head.kind {
-                Kind::Array | Kind::Tag | Kind::Map => match head.kind {
-                    Kind::Tag => 1,
-                    Kind::Array => head.argument,
-                    _ => head.argument.checked_mul(2).ok_or(Malformed::Truncated)?,
-                },
+                Kind::Tag => 1,
+                Kind::Array => head.argument,
+                Kind::Map => head.argument.checked_mul(2).ok_or(Malformed::Truncated)?,
                 Kind::Bytes | Kind::Text => {
-                    self.take(usize::try_from(head.argument).map_err(|_| Malformed::Truncated)?)?;
+                    self.payload(head.argument)?;
                     0
                 }
                 _ => 0,
             };
-            if inner > left {
+            if inner > self.remaining() as u64 {
                 return Err(Malformed::Truncated);
             }
             open += inner;
         }
-        Ok(&self.bytes[start..self.at])
+        Ok(self.since(start))
     }
 }
 
@@ -224,6 +301,11 @@ pub fn put_u64(out: &mut Vec<u8>, value: u64) {
 /// Appends a signed integer.
 pub fn put_i64(out: &mut Vec<u8>, value: i64) {
     if value >= 0 { put_head(out, 0, value as u64) } else { put_head(out, 1, !value as u64) }
+}
+
+/// Appends the negative integer `-1 - n`.
+pub fn put_negative(out: &mut Vec<u8>, n: u64) {
+    put_head(out, 1, n);
 }
 
 /// Appends a byte string.
