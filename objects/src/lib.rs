@@ -76,6 +76,8 @@ pub enum Input<'a> {
         method: u16,
         /// The lost result, encoded.
         payload: &'a [u8],
+        /// The reply's note: [`Reply::note`].
+        note: u64,
         /// The host's clock.
         now_ms: u64,
     },

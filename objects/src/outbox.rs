@@ -14,6 +14,7 @@ pub struct Outbox {
     bytes: Vec<u8>,
     replies: Vec<Reply>,
     changed: bool,
+    freed: bool,
     wake_at_ms: Option<u64>,
     held: Vec<Ident>,
     let_go: Vec<Ident>,
@@ -36,6 +37,9 @@ pub struct Reply {
     pub grant: Option<Grant>,
     /// The result is a new object that shares this cell; the payload is empty.
     pub facet: Option<(Facet, &'static str)>,
+    /// The referent's own note on the reply, 0 if it made none: kept as long as the reply may come back with
+    /// [`crate::Input::Undelivered`], never sent.
+    pub note: u64,
 }
 
 /// A call that a referent wants made on another object.
@@ -101,7 +105,7 @@ impl Outbox {
     fn reply(&mut self, call: CallId, effect: Effect, encode: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         encode(&mut self.bytes);
-        self.replies.push(Reply { call, effect, payload: start..self.bytes.len(), grant: None, facet: None });
+        self.replies.push(Reply { call, effect, payload: start..self.bytes.len(), grant: None, facet: None, note: 0 });
     }
 
     /// Marks the latest reply, which must be `call`'s, as a grant, and returns its fence: greater than
@@ -115,7 +119,23 @@ impl Outbox {
         let fence = self.fence_next;
         self.fence_next += 1;
         reply.grant = Some(Grant { fence, abandoned });
+        self.freed = false;
         fence
+    }
+
+    /// Says that nobody holds any more what this cell grants: no fence is valid until the next grant.
+    pub fn freed(&mut self) {
+        self.freed = true;
+    }
+
+    /// Keeps a number with the latest reply, which must be `call`'s, that comes back should the reply be lost.
+    ///
+    /// # Panics
+    /// If the latest reply is not that of `call`.
+    pub fn note(&mut self, call: CallId, note: u64) {
+        let reply = self.replies.last_mut().expect("a note follows the reply that carries it");
+        assert_eq!(reply.call, call, "a note follows the reply that carries it");
+        reply.note = note;
     }
 
     /// Says that this step changed the referent, which raises its version.
@@ -165,6 +185,11 @@ impl Outbox {
         self.changed
     }
 
+    /// Whether nobody holds after this step what the cell grants, and somebody did before.
+    pub fn is_freed(&self) -> bool {
+        self.freed
+    }
+
     /// When the referent wants to be woken, if this step asked.
     pub fn wake_at_ms(&self) -> Option<u64> {
         self.wake_at_ms
@@ -201,6 +226,7 @@ impl Outbox {
         self.bytes.shrink_to(bytes_kept_max);
         self.replies.clear();
         self.changed = false;
+        self.freed = false;
         self.wake_at_ms = None;
         self.held.clear();
         self.let_go.clear();
