@@ -1,0 +1,13 @@
+//! What building and testing Steward needs beyond cargo: `cargo xtask help`.
+//!
+//! One file a command. What a command does is also a function here, for tests and demonstrations that need its
+//! result.
+
+pub mod plugins;
+
+use std::path::Path;
+
+/// The checkout.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package is a folder of the checkout")
+}

@@ -1,0 +1,175 @@
+//! `cargo xtask plugins`: builds every plugin of this checkout as a component.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use wit_component::ComponentEncoder;
+
+/// What guests are compiled for: WebAssembly without a system, so that a component imports only what `wit/` lends.
+const TARGET: &str = "wasm32-unknown-unknown";
+
+/// Folders whose packages are plugins.
+const FOLDERS: [&str; 2] = ["plugins", "tests/guests"];
+
+/// Builds every plugin in plugins/ and tests/guests/ as target/plugins/NAME.wasm.
+#[derive(clap::Args)]
+pub struct Plugins {
+    /// Plugins to build, by the names of their folders; all, if none is named.
+    names: Vec<String>,
+}
+
+impl Plugins {
+    /// Runs the command: builds, and lists the components with their sizes in bytes.
+    pub fn run(&self) -> Result<()> {
+        for plugin in build(&self.names)? {
+            println!("{}\t{}", plugin.component.display(), fs::metadata(&plugin.component)?.len());
+        }
+        Ok(())
+    }
+}
+
+/// A plugin that is built and up to date.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plugin {
+    /// The name of its folder.
+    pub name: String,
+    /// Its component.
+    pub component: PathBuf,
+}
+
+/// Builds the plugins of these names (all, if none is given) as far as they have changed, in the order of names.
+///
+/// Safe to call from several processes at once: cargo takes turns, and a component appears whole or not at all.
+///
+/// # Errors
+/// A name that no plugin has, a toolchain that cannot build for WebAssembly, a plugin that does not compile.
+pub fn build(names: &[String]) -> Result<Vec<Plugin>> {
+    let mut packages = packages()?;
+    for name in names {
+        ensure!(packages.contains_key(name), "no plugin is called `{name}`; there are {:?}", packages.keys());
+    }
+    if !names.is_empty() {
+        packages.retain(|name, _| names.contains(name));
+    }
+    ensure_target()?;
+
+    let modules = build_modules(packages.values())?;
+    packages
+        .into_iter()
+        .map(|(name, folder)| {
+            let module = modules.get(&folder).with_context(|| format!("plugin `{name}` is not a cdylib"))?;
+            Ok(Plugin { component: make_component(&name, module)?, name })
+        })
+        .collect()
+}
+
+/// The component of one plugin, built if need be.
+///
+/// # Errors
+/// As [`build`].
+pub fn component(name: &str) -> Result<PathBuf> {
+    Ok(build(&[name.to_owned()])?.remove(0).component)
+}
+
+/// The folders of all plugins written in Rust, by name.
+fn packages() -> Result<BTreeMap<String, PathBuf>> {
+    let mut packages = BTreeMap::new();
+    for folder in FOLDERS {
+        let folder = crate::root().join(folder);
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries {
+            let path = entry?.path();
+            if path.join("Cargo.toml").is_file() {
+                let name = path.file_name().expect("an entry of a folder has a name");
+                let name = name.to_str().with_context(|| format!("{} is not utf-8", path.display()))?;
+                let earlier = packages.insert(name.to_owned(), path.clone());
+                ensure!(earlier.is_none(), "two plugins are called `{name}`");
+            }
+        }
+    }
+    Ok(packages)
+}
+
+/// Compiles core modules, by the folders of their packages.
+fn build_modules<'a>(folders: impl Iterator<Item = &'a PathBuf>) -> Result<BTreeMap<PathBuf, PathBuf>> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--profile=guest", "--target", TARGET, "--message-format=json-render-diagnostics"]);
+    for folder in folders {
+        cargo.arg(format!("--package=path+file://{}", folder.display()));
+    }
+    // The flags of .cargo/config.toml count, which these would replace.
+    cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+    cargo.current_dir(crate::root()).stdin(Stdio::null()).stderr(Stdio::inherit());
+    let output = cargo.output().context("cargo does not start")?;
+    ensure!(output.status.success(), "plugins do not compile: cargo ended with {}", output.status);
+
+    let mut modules = BTreeMap::new();
+    for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let message: Value = serde_json::from_slice(line).context("cargo's account of the build is not JSON")?;
+        let manifest = message["manifest_path"].as_str().and_then(|path| Path::new(path).parent());
+        let files = message["filenames"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        if let (Some(folder), Some(module)) = (manifest, files.into_iter().find(|file| file.ends_with(".wasm"))) {
+            modules.insert(folder.to_owned(), PathBuf::from(module));
+        }
+    }
+    Ok(modules)
+}
+
+/// Wraps a core module as `plugins/NAME.wasm` of the target folder, unless it is younger than the module.
+fn make_component(name: &str, module: &Path) -> Result<PathBuf> {
+    // target/wasm32-unknown-unknown/guest/NAME.wasm
+    let target = module.ancestors().nth(3).with_context(|| format!("{} is in no target folder", module.display()))?;
+    let component = target.join("plugins").join(format!("{name}.wasm"));
+    let changed = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+    if changed(&component).is_ok_and(|made| changed(module).is_ok_and(|built| built < made)) {
+        return Ok(component);
+    }
+
+    let mut encoder = ComponentEncoder::default();
+    encoder.validate(true);
+    let encoded = encoder.module(&fs::read(module)?).and_then(ComponentEncoder::encode);
+    let bytes = encoded.with_context(|| format!("plugin `{name}` does not become a component"))?;
+    fs::create_dir_all(component.parent().expect("the component has a folder"))?;
+    let unfinished = component.with_extension(format!("wasm.{}", std::process::id()));
+    fs::write(&unfinished, bytes)?;
+    fs::rename(&unfinished, &component)?;
+    Ok(component)
+}
+
+/// Makes sure that rustc can compile for [`TARGET`]: as it is, by rustup, or from Debian's copy of std's source.
+fn ensure_target() -> Result<()> {
+    if target_is_present()? {
+        return Ok(());
+    }
+    eprintln!("rustc has no std for {TARGET}: asking rustup");
+    let rustup = Command::new("rustup").args(["target", "add", TARGET]).current_dir(crate::root()).status();
+    if rustup.is_ok_and(|status| status.success()) && target_is_present()? {
+        return Ok(());
+    }
+    eprintln!("rustup cannot add it: building it from Debian's rust-src");
+    let script = crate::root().join("xtask/wasm-std.sh");
+    let status = Command::new("sh").arg(&script).current_dir(crate::root()).status();
+    if !(status.is_ok_and(|status| status.success()) && target_is_present()?) {
+        bail!(
+            "rustc has no std for {TARGET}, and neither rustup nor Debian could give one\n  \
+             fix: rustup target add {TARGET}"
+        );
+    }
+    Ok(())
+}
+
+fn target_is_present() -> Result<bool> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc)
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .current_dir(crate::root())
+        .output()
+        .context("rustc does not start\n  fix: install Rust with rustup (https://rustup.rs)")?;
+    let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(false) };
+    Ok(entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libstd-")))
+}
