@@ -80,6 +80,9 @@ pub enum Malformed {
     /// A frame that is not one of ours.
     #[error("frame: {0}")]
     Frame(&'static str),
+    /// A message of the handshake that is not what it must be.
+    #[error("sign-in: {0}")]
+    SignIn(&'static str),
     /// A key that occurs twice in a map.
     #[error("key occurs twice in a map")]
     DuplicateKey,

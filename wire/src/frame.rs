@@ -15,18 +15,18 @@ use crate::token::Ident;
 pub const LENGTH_BYTES: usize = 4;
 
 mod kind {
-    pub const CREATE: u64 = 1;
-    pub const CALL: u64 = 2;
-    pub const REPLY: u64 = 3;
-    pub const CANCEL: u64 = 4;
-    pub const REFS: u64 = 5;
-    pub const ACK: u64 = 6;
-    pub const HEARTBEAT: u64 = 7;
-    pub const FORK: u64 = 8;
-    pub const GOODBYE: u64 = 9;
-    pub const DESCRIBE: u64 = 10;
-    pub const UPLOAD: u64 = 11;
-    pub const BATCH: u64 = 12;
+    pub(super) const CREATE: u64 = 1;
+    pub(super) const CALL: u64 = 2;
+    pub(super) const REPLY: u64 = 3;
+    pub(super) const CANCEL: u64 = 4;
+    pub(super) const REFS: u64 = 5;
+    pub(super) const ACK: u64 = 6;
+    pub(super) const HEARTBEAT: u64 = 7;
+    pub(super) const FORK: u64 = 8;
+    pub(super) const GOODBYE: u64 = 9;
+    pub(super) const DESCRIBE: u64 = 10;
+    pub(super) const UPLOAD: u64 = 11;
+    pub(super) const BATCH: u64 = 12;
 }
 
 /// Which replies a client has: all below `floor`, and those in `ranges` (both ends included).

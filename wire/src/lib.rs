@@ -4,6 +4,8 @@
 //! Everything here is a function from bytes to values or back. There is no I/O, no clock and no
 //! randomness in this crate; callers bring all three.
 
+#![forbid(unsafe_code)]
+
 pub mod address;
 pub mod auth;
 pub mod cbor;
@@ -14,7 +16,8 @@ pub mod frame;
 pub mod token;
 pub mod value;
 
+pub use address::Address;
 pub use check::{Checked, Limits, Malformed, check};
 pub use fault::{Effect, Fault};
-pub use token::{Ident, Token};
+pub use token::{Ident, Token, TokenRef};
 pub use value::Value;

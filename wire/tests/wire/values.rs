@@ -7,8 +7,7 @@ use steward_wire::check::DEPTH_MAX;
 use steward_wire::value::{self, ConvertError, Date, Value, from_serde, to_serde};
 use steward_wire::{Ident, Limits, Malformed, Token, check};
 
-mod support;
-use support::{any_token, any_value};
+use crate::support::{any_token, any_value};
 
 const ANY: Limits = Limits { depth_max: DEPTH_MAX, items_max: u64::MAX };
 

@@ -6,7 +6,7 @@ use steward_wire::value::{Date, Decimal, Time, TimeDelta, Value};
 use steward_wire::{Ident, Token};
 
 /// Any value that has an encoding, nested at most `depth` levels, `BigInt` only beyond 64 bits.
-pub fn any_value(depth: u32) -> impl Strategy<Value = Value> {
+pub(crate) fn any_value(depth: u32) -> impl Strategy<Value = Value> {
     any_leaf().prop_recursive(depth, 64, 8, |inner| {
         let items = || prop::collection::vec(inner.clone(), 0..8);
         prop_oneof![
@@ -20,7 +20,7 @@ pub fn any_value(depth: u32) -> impl Strategy<Value = Value> {
 }
 
 /// Any value without others inside.
-pub fn any_leaf() -> impl Strategy<Value = Value> {
+pub(crate) fn any_leaf() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::Bool),
@@ -46,7 +46,7 @@ pub fn any_leaf() -> impl Strategy<Value = Value> {
 }
 
 /// Any token.
-pub fn any_token() -> impl Strategy<Value = Token> {
+pub(crate) fn any_token() -> impl Strategy<Value = Token> {
     (any::<String>(), any::<u64>(), any::<Option<String>>()).prop_map(|(typeid, ident, address)| Token {
         typeid,
         ident: Ident(ident),
