@@ -14,6 +14,16 @@ use crate::token::Ident;
 /// Bytes of the length that precedes every frame.
 pub const LENGTH_BYTES: usize = 4;
 
+/// A frame may not carry more calls in a batch; one that does is malformed.
+pub const BATCH_CALLS_MAX: usize = 256;
+
+/// A frame may not add, nor drop, more references; one that does is malformed, so a client sends several.
+pub const REFS_MAX: usize = 2048;
+
+/// A frame may not carry more ranges of acknowledgements; one that does is malformed. A host that keeps 1,024
+/// replies needs no more.
+pub const ACKED_RANGES_MAX: usize = 1024;
+
 mod kind {
     pub(super) const CREATE: u64 = 1;
     pub(super) const CALL: u64 = 2;
@@ -213,7 +223,8 @@ fn put_frame(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
 }
 
-/// The length of the frame at the start of `bytes`, without the length itself, once it is all there.
+/// The length of the body of the frame that `bytes` starts with, or `None` while fewer than [`LENGTH_BYTES`] are there.
+/// It is the peer's word: compare it with the limit before making room.
 pub fn length(bytes: &[u8]) -> Option<usize> {
     let length = bytes.first_chunk::<LENGTH_BYTES>()?;
     Some(u32::from_be_bytes(*length) as usize)
@@ -237,6 +248,9 @@ impl Acked {
         if items % 2 == 0 {
             return Err(Malformed::Frame("acknowledgements are a floor and pairs"));
         }
+        if items / 2 > ACKED_RANGES_MAX {
+            return Err(Malformed::Frame("too many ranges of acknowledgements"));
+        }
         let mut acked = Self { floor: reader.u64()?, ranges: Vec::new() };
         let mut above = acked.floor;
         for _ in 0..items / 2 {
@@ -252,7 +266,7 @@ impl Acked {
 }
 
 impl<'a> Call<'a> {
-    /// Appends the fields after `[kind, acked` and returns nothing; `head` fields precede them.
+    /// Appends the call's fields, of which there are [`Self::fields`].
     fn put(&self, out: &mut Vec<u8>) {
         cbor::put_u64(out, self.seq);
         cbor::put_u64(out, self.ident.0);
@@ -308,6 +322,15 @@ fn skip(reader: &mut Reader<'_>, fields: usize) -> Result<(), Malformed> {
         reader.raw()?;
     }
     Ok(())
+}
+
+/// Skips the last fields, which a later version may know, and makes sure that the frame ends there.
+fn close(mut reader: Reader<'_>, fields: usize) -> Result<(), Malformed> {
+    skip(&mut reader, fields)?;
+    match reader.remaining() {
+        0 => Ok(()),
+        trailing => Err(Malformed::Trailing(trailing)),
+    }
 }
 
 impl<'a> ClientFrame<'a> {
@@ -382,7 +405,8 @@ impl<'a> ClientFrame<'a> {
         });
     }
 
-    /// Reads a frame's body (what follows the length). The body must have passed [`crate::check`].
+    /// Reads a frame's body (what follows the length). The body must have passed [`crate::check`], since payloads are
+    /// handed out as they are.
     ///
     /// # Errors
     /// [`Malformed::Frame`] for an array that is no frame, and what the reader finds.
@@ -410,6 +434,9 @@ impl<'a> ClientFrame<'a> {
             }
             kind::CALL => (Self::Call(Call::read(&mut reader, fields)?), fields),
             kind::BATCH => {
+                if fields > BATCH_CALLS_MAX {
+                    return Err(Malformed::Frame("too many calls in a batch"));
+                }
                 let mut calls = Vec::new();
                 for _ in 0..fields {
                     let inner = reader.array()?;
@@ -420,12 +447,19 @@ impl<'a> ClientFrame<'a> {
             kind::CANCEL => (Self::Cancel { seq: reader.u64()? }, 1),
             kind::REFS => {
                 let mut refs = Refs::default();
-                for _ in 0..reader.array()? {
+                let items = reader.array()?;
+                if items > REFS_MAX {
+                    return Err(Malformed::Frame("too many references in one frame"));
+                }
+                for _ in 0..items {
                     refs.incref.push(Ident(reader.u64()?));
                 }
                 let items = reader.array()?;
                 if items % 2 != 0 {
                     return Err(Malformed::Frame("dropped references come with their counts"));
+                }
+                if items / 2 > REFS_MAX {
+                    return Err(Malformed::Frame("too many references in one frame"));
                 }
                 for _ in 0..items / 2 {
                     refs.drop.push((Ident(reader.u64()?), reader.u64()?));
@@ -456,7 +490,7 @@ impl<'a> ClientFrame<'a> {
             kind::REPLY => return Err(Malformed::Frame("a reply from a client")),
             _ => return Err(Malformed::Frame("unknown kind")),
         };
-        skip(&mut reader, fields - read)?;
+        close(reader, fields - read)?;
         Ok((frame, acked))
     }
 }
@@ -488,14 +522,14 @@ impl<'a> HostFrame<'a> {
         });
     }
 
-    /// Reads a frame's body (what follows the length).
+    /// Reads a frame's body (what follows the length), as [`ClientFrame::read`].
     ///
     /// # Errors
-    /// [`Malformed`], as [`ClientFrame::read`].
+    /// [`Malformed`], as there.
     pub fn read(body: &'a [u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(body);
         let fields = reader.array()?;
-        match reader.u64()? {
+        let (frame, read) = match reader.u64()? {
             kind::REPLY if fields >= 7 => {
                 let seq = reader.u64()?;
                 let effect = Effect::from_code(reader.u64()?).ok_or(Malformed::Frame("unknown effect in a reply"))?;
@@ -509,11 +543,13 @@ impl<'a> HostFrame<'a> {
                 } else {
                     None
                 };
-                Ok(Self::Reply(Reply { seq, effect, payload, epoch, version, index, grant }))
+                (Self::Reply(Reply { seq, effect, payload, epoch, version, index, grant }), fields.min(8))
             }
-            kind::GOODBYE if fields >= 2 => Ok(Self::Goodbye { reason: reader.text()? }),
-            _ => Err(Malformed::Frame("not a frame of a host")),
-        }
+            kind::GOODBYE if fields >= 2 => (Self::Goodbye { reason: reader.text()? }, 2),
+            _ => return Err(Malformed::Frame("not a frame of a host")),
+        };
+        close(reader, fields - read)?;
+        Ok(frame)
     }
 }
 

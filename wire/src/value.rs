@@ -179,15 +179,22 @@ impl Value {
     }
 
     fn read_all(reader: &mut Reader<'_>, items: u64) -> Result<Vec<Self>, Malformed> {
-        (0..items).map(|_| Self::read(reader)).collect()
+        // Exactly as many, since the item was validated: no growth, so nothing is allocated twice.
+        let mut values = Vec::with_capacity(usize::try_from(items).map_err(|_| Malformed::Truncated)?);
+        for _ in 0..items {
+            values.push(Self::read(reader)?);
+        }
+        Ok(values)
     }
 
     fn read_pairs(reader: &mut Reader<'_>, pairs: u64) -> Result<Vec<(Self, Self)>, Malformed> {
-        let pairs: Vec<(Self, Self)> =
-            (0..pairs).map(|_| Ok((Self::read(reader)?, Self::read(reader)?))).collect::<Result<_, Malformed>>()?;
+        let mut read = Vec::with_capacity(usize::try_from(pairs).map_err(|_| Malformed::Truncated)?);
+        for _ in 0..pairs {
+            read.push((Self::read(reader)?, Self::read(reader)?));
+        }
         // Compared by their one encoding, since the received ones may differ in the width of a head or float.
         let mut encoded = Vec::new();
-        let mut keys: Vec<_> = pairs
+        let mut keys: Vec<_> = read
             .iter()
             .map(|(key, _)| {
                 let start = encoded.len();
@@ -199,7 +206,7 @@ impl Value {
         if keys.windows(2).any(|two| encoded[two[0].clone()] == encoded[two[1].clone()]) {
             return Err(Malformed::DuplicateKey);
         }
-        Ok(pairs)
+        Ok(read)
     }
 
     /// Appends the value's one encoding: shortest heads, doubles in eight bytes, integers of 64 bits without a tag.

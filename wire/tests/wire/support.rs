@@ -2,8 +2,9 @@
 
 use num_bigint::{BigInt, Sign};
 use proptest::prelude::*;
+use steward_wire::cbor::{Kind, Reader};
 use steward_wire::value::{Date, Decimal, Time, TimeDelta, Value};
-use steward_wire::{Ident, Token};
+use steward_wire::{Ident, Malformed, Token};
 
 /// Any value that has an encoding, nested at most `depth` levels, `BigInt` only beyond 64 bits.
 pub(crate) fn any_value(depth: u32) -> impl Strategy<Value = Value> {
@@ -132,4 +133,86 @@ fn any_element() -> impl Strategy<Value = Value> {
 fn distinct(pairs: Vec<(Value, Value)>) -> Vec<(Value, Value)> {
     let mut keys = std::collections::HashSet::new();
     pairs.into_iter().filter(|(key, _)| keys.insert(key.to_vec())).collect()
+}
+
+/// Items that are nearly right: noise, heads in random order, and real items with a few bytes changed or cut off.
+pub(crate) fn near_items() -> impl Strategy<Value = Vec<u8>> {
+    let heads = prop::collection::vec(
+        prop_oneof![
+            (0u8..=0x17).prop_map(|small| vec![small]),
+            (0u8..8, 0u8..4).prop_map(|(major, small)| vec![major << 5 | small]),
+            Just(b"\x61a".to_vec()),
+            Just(vec![0xf6]),
+            Just(vec![0xd9, 0x01, 0x02]),
+            Just(vec![0xc2, 0x42, 1, 2]),
+            (54_200u16..54_213).prop_map(|tag| [&[0xd9][..], &tag.to_be_bytes()].concat()),
+            any::<u8>().prop_map(|any| vec![any]),
+        ],
+        0..24,
+    )
+    .prop_map(|heads| heads.concat());
+    let changed =
+        (any_value(4), prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3), any::<bool>())
+            .prop_map(|(value, changes, cut)| {
+                let mut bytes = value.to_vec();
+                for (at, byte) in changes {
+                    let at = at.index(bytes.len());
+                    bytes[at] = byte;
+                }
+                if cut {
+                    bytes.pop();
+                }
+                bytes
+            });
+    prop_oneof![any::<Vec<u8>>(), heads, changed]
+}
+
+/// The bytes written as hexadecimal digits, blanks ignored.
+pub(crate) fn hex(digits: &str) -> Vec<u8> {
+    let digits: Vec<u8> = digits.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    digits.chunks(2).map(|two| u8::from_str_radix(str::from_utf8(two).unwrap(), 16).unwrap()).collect()
+}
+
+/// Hexadecimal digits of `bytes`.
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The item in diagnostic notation (RFC 8949, section 8).
+pub(crate) fn diagnostic(item: &[u8]) -> String {
+    let mut reader = Reader::new(item);
+    let text = diagnose(&mut reader).expect("an item that was written here");
+    assert!(reader.is_empty());
+    text
+}
+
+fn diagnose(reader: &mut Reader<'_>) -> Result<String, Malformed> {
+    let head = reader.head()?;
+    let n = head.argument;
+    let list = |items: Vec<String>| items.join(", ");
+    Ok(match head.kind {
+        Kind::Unsigned => n.to_string(),
+        Kind::Negative => (-1 - i128::from(n)).to_string(),
+        Kind::Bytes => format!("h'{}'", to_hex(reader.payload(n)?)),
+        Kind::Text => format!("{:?}", String::from_utf8_lossy(reader.payload(n)?)),
+        Kind::Array => {
+            format!("[{}]", list((0..n).map(|_| diagnose(reader)).collect::<Result<_, _>>()?))
+        }
+        Kind::Map => {
+            let pair = |_| Ok(format!("{}: {}", diagnose(reader)?, diagnose(reader)?));
+            format!("{{{}}}", list((0..n).map(pair).collect::<Result<_, Malformed>>()?))
+        }
+        Kind::Tag => format!("{n}({})", diagnose(reader)?),
+        Kind::Float => match head.f64().expect("the head is a float's") {
+            float if float.is_nan() => "NaN".into(),
+            float if float.is_infinite() => if float > 0.0 { "Infinity" } else { "-Infinity" }.into(),
+            float => format!("{float:?}"),
+        },
+        Kind::Simple => match n {
+            20 => "false".into(),
+            21 => "true".into(),
+            22 => "null".into(),
+            other => format!("simple({other})"),
+        },
+    })
 }
