@@ -149,7 +149,19 @@ impl Builtin {
 }
 
 /// Every built-in type, in the order of the documentation.
-pub static BUILTINS: &[&Builtin] = &[];
+pub static BUILTINS: &[&Builtin] = &[
+    &sync::lock::LOCK,
+    &sync::lock::RLOCK,
+    &sync::lock::CONDITION,
+    &sync::semaphore::SEMAPHORE,
+    &sync::semaphore::BOUNDED_SEMAPHORE,
+    &sync::event::EVENT,
+    &sync::barrier::BARRIER,
+    &sync::queue::QUEUE,
+    &sync::queue::JOINABLE_QUEUE,
+    &sync::queue::LIFO_QUEUE,
+    &sync::queue::PRIORITY_QUEUE,
+];
 
 /// The built-in type of this name.
 pub fn builtin(typeid: &str) -> Option<&'static Builtin> {
