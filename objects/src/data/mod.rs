@@ -1,15 +1,35 @@
 //! Types that hold data, and Python's equality, ordering and text of values.
 
+pub mod array;
 pub mod compare;
+pub mod dict;
+mod entries;
+mod items;
+pub mod iterator;
 pub mod key;
+pub mod list;
+mod lockable;
+pub mod namespace;
+mod nested;
 mod number;
+pub mod repr;
+pub mod set;
+pub mod value;
 
 use steward_wire::Malformed;
 
-use crate::{Fault, Value};
+use crate::{Call, Fault, Value};
 
+pub use items::{ITEMS_MAX, REPEAT_BYTES_MAX};
 pub use key::Key;
 pub use number::EXACT_BITS_MAX;
+
+use crate::sync::methods;
+
+/// Says that a call names a method that its type does not have.
+pub(crate) fn no_such_method(call: &Call<'_>) -> Fault {
+    Fault::refused("NotExposed", format!("no method has index {}", call.method))
+}
 
 /// Decodes an item that was checked when it arrived; only duplicate keys can be wrong with it.
 pub(crate) fn decode(item: &[u8]) -> Result<Value, Fault> {
