@@ -18,7 +18,7 @@ pub const LENGTH_BYTES: usize = 4;
 pub const BATCH_CALLS_MAX: usize = 256;
 
 /// A frame may not add, nor drop, more references; one that does is malformed, so a client sends several.
-pub const REFS_MAX: usize = 2048;
+pub const REFS_MAX: usize = 4096;
 
 /// A frame may not carry more ranges of acknowledgements; one that does is malformed. A host that keeps 1,024
 /// replies needs no more.
@@ -451,6 +451,8 @@ impl<'a> ClientFrame<'a> {
                 if items > REFS_MAX {
                     return Err(Malformed::Frame("too many references in one frame"));
                 }
+                // Exact room, but no more than the bytes at hand can fill.
+                refs.incref.reserve_exact(items.min(reader.remaining()));
                 for _ in 0..items {
                     refs.incref.push(Ident(reader.u64()?));
                 }
@@ -461,6 +463,7 @@ impl<'a> ClientFrame<'a> {
                 if items / 2 > REFS_MAX {
                     return Err(Malformed::Frame("too many references in one frame"));
                 }
+                refs.drop.reserve_exact(items.min(reader.remaining()) / 2);
                 for _ in 0..items / 2 {
                     refs.drop.push((Ident(reader.u64()?), reader.u64()?));
                 }

@@ -95,8 +95,8 @@ pub(crate) fn client_frames(parts: &Parts) -> Vec<(&'static str, ClientFrame<'_>
             ClientFrame::Upload(Upload {
                 seq,
                 upload: parts.owner,
-                offset: parts.number,
-                total: parts.ident,
+                offset: parts.ident,
+                total: parts.number,
                 chunk: &parts.bytes,
             }),
         ),
