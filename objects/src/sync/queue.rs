@@ -123,10 +123,10 @@ struct Queue {
     shut: Shut,
     /// A token was put at some time, so items must be searched for tokens when they come and go.
     tokens: bool,
-    /// Items came back while somebody waited for one. They are handed out in the next step: by then all that were
-    /// lost together are back, in order.
-    came_back: bool,
-    /// Who waits for items. Empty while there are items, unless some just came back.
+    /// Somebody can be served, and will be in the first step that no longer clears up after a lost session: by then all items
+    /// that were lost with it are back, in order, and of its calls none is left that could be served.
+    serves_later: bool,
+    /// Who waits for items. Empty while there are items, but for `serves_later`.
     getters: BTreeMap<CallId, Want>,
     /// Who waits for room.
     putters: BTreeMap<CallId, Pending>,
@@ -172,7 +172,7 @@ impl Queue {
             unfinished: 0,
             shut: Shut::Open,
             tokens: false,
-            came_back: false,
+            serves_later: false,
             getters: BTreeMap::new(),
             putters: BTreeMap::new(),
             joiners: BTreeSet::new(),
@@ -422,8 +422,12 @@ impl Queue {
             let number = self.store.number_in_batch(first, index);
             self.store.give_back(Item { number, bytes: item.into() });
         }
-        if !self.getters.is_empty() {
-            self.came_back = true;
+        self.serve_later(now_ms, out);
+    }
+
+    fn serve_later(&mut self, now_ms: u64, out: &mut Outbox) {
+        if !self.getters.is_empty() || !self.putters.is_empty() {
+            self.serves_later = true;
             out.wake_at(now_ms);
         }
     }
@@ -452,7 +456,7 @@ impl Queue {
         self.let_joiners_go(out);
     }
 
-    fn cancel(&mut self, call: CallId, why: Why, out: &mut Outbox) {
+    fn cancel(&mut self, call: CallId, why: Why, now_ms: u64, out: &mut Outbox) {
         let timed_out = if self.getters.remove(&call).is_some() {
             empty()
         } else if let Some(pending) = self.putters.remove(&call) {
@@ -468,7 +472,10 @@ impl Queue {
             Why::Client | Why::SessionEnded => out.raises(call, &cancelled()),
         }
         // It may have stood in the way of one that fits.
-        self.serve(out);
+        match why {
+            Why::Deadline | Why::Client => self.serve(out),
+            Why::SessionEnded => self.serve_later(now_ms, out),
+        }
     }
 
     fn let_joiners_go(&mut self, out: &mut Outbox) {
@@ -518,8 +525,12 @@ fn shut_down() -> Fault {
 
 impl Referent for Queue {
     fn step(&mut self, input: Input<'_>, out: &mut Outbox) {
-        if self.came_back && !matches!(input, Input::Undelivered { .. }) {
-            self.came_back = false;
+        let clears_up = matches!(
+            input,
+            Input::Cancel { why: Why::SessionEnded, .. } | Input::OwnerLost { .. } | Input::Undelivered { .. }
+        );
+        if self.serves_later && !clears_up {
+            self.serves_later = false;
             self.serve(out);
         }
         match input {
@@ -528,7 +539,7 @@ impl Referent for Queue {
                     out.raises(call.id, &fault);
                 }
             }
-            Input::Cancel { call, why, .. } => self.cancel(call, why, out),
+            Input::Cancel { call, why, now_ms } => self.cancel(call, why, now_ms, out),
             Input::Undelivered { method, payload, note, now_ms, .. } => {
                 self.take_back(method, payload, note, now_ms, out);
             }
