@@ -51,7 +51,7 @@ pub struct Acked {
 /// A method, by its place in the type's method table or by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method<'a> {
-    /// Place in the table that `Describe` and `Create` answer with.
+    /// Place in the table that `Describe` answers with.
     Index(u16),
     /// Its name, looked up by the host.
     Name(&'a str),
@@ -86,7 +86,7 @@ pub struct Call<'a> {
     pub guard: Option<Guard>,
 }
 
-/// Makes an object of a registered type; answered with a token and the type's description.
+/// Makes an object of a registered type; answered with its token. What the type offers, [`ClientFrame::Describe`] tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Create<'a> {
     /// Number of this call in its session.
