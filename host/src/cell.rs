@@ -1,0 +1,711 @@
+//! Cells: one referent with its waiters, stepped by one caller at a time. The one place where calls park.
+//!
+//! Whoever brings an input either takes the turn (the cell was idle) or leaves the input in the inbox, where the
+//! thread that has the turn finds it: nobody waits for a busy cell. A turn steps the referent and applies its outbox:
+//! replies go to the lanes of their calls, stored tokens into the tenant's table, wishes to be woken to the clock. A
+//! call without a reply after its step is parked; here, as data, it waits for a later step, its deadline, its
+//! client or its session's end.
+//!
+//! A step may concern other cells (a call it asks for, a facet that leaves). Those get their inputs after the turn, from
+//! a list that the outermost call of this thread works off, so that no chain of objects can exhaust a stack.
+
+use std::borrow::Cow;
+use std::cell::{Cell as Slot, RefCell};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use steward_objects::{Args, Call, CallId, Facet, Input, Invocation, Outbox, Owner, Referent, Reply as OutReply, Why};
+use steward_wire::frame::{Grant, Method as MethodRef, Reply};
+use steward_wire::token::TokenRef;
+use steward_wire::{Effect, Fault, Ident, value};
+
+use crate::lane::Lane;
+use crate::registry::Type;
+use crate::session::Session;
+use crate::table::Object;
+use crate::tenant::Tenant;
+
+/// Inputs drained in one go before the turn is handed to the pool, so that a lane is not held up by one busy object.
+const STEPS_PER_TURN: usize = 64;
+/// Room that a thread's outbox keeps between steps.
+const OUTBOX_BYTES_KEPT_MAX: usize = 64 << 10;
+
+/// One referent and what waits for it.
+pub(crate) struct Cell {
+    ident: Ident,
+    kind: Arc<Type>,
+    tenant: Arc<Tenant>,
+    inbox: Mutex<Inbox>,
+    core: Mutex<Core>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    /// Somebody has the turn, or the pool is about to take it.
+    busy: bool,
+    /// Boxed, for most cells never need one.
+    queue: Option<Box<VecDeque<Work<'static>>>>,
+}
+
+/// What only the holder of the turn touches; the lock is never contended.
+struct Core {
+    referent: Box<dyn Referent>,
+    version: u64,
+    fence_next: u64,
+    call_next: CallId,
+    waiting: Option<Box<Waiting>>,
+    poisoned: Option<Box<Fault>>,
+    /// How many tokens the referent stores: while none, no reply needs a search for tokens.
+    stored: u64,
+}
+
+/// What most cells do not have: parked calls, times to wake at, further facets.
+#[derive(Default)]
+struct Waiting {
+    parked: BTreeMap<CallId, Parked>,
+    deadlines: BTreeSet<(u64, CallId)>,
+    wake_at_ms: Option<u64>,
+    /// The earliest alarm that the clock holds for this cell, so that it is asked again only for an earlier one.
+    alarm_ms: Option<u64>,
+    facets: HashMap<Facet, Arc<Type>>,
+}
+
+/// A call that has no reply yet.
+struct Parked {
+    to: ReplyTo,
+    facet: Facet,
+    method: u16,
+    deadline_ms: Option<u64>,
+}
+
+/// Who gets a call's reply.
+pub(crate) enum ReplyTo {
+    /// A client, through the lane that the call came by.
+    Client { session: Arc<Session>, lane: Arc<Lane>, seq: u64 },
+    /// Another object, which asked for the call.
+    Cell { cell: Arc<Cell>, tag: u64 },
+    /// The host itself. Called within the cell's turn: it must not do more than note the result.
+    Host(Box<dyn FnOnce(Effect, &[u8]) + Send>),
+}
+
+/// A call on its way into a cell.
+pub(crate) struct CallWork<'a> {
+    pub(crate) to: ReplyTo,
+    pub(crate) facet: Facet,
+    /// As [`Type::method`] resolved it.
+    pub(crate) method: u16,
+    pub(crate) owner: Owner,
+    pub(crate) args: Cow<'a, [u8]>,
+    /// Whether `args` contain tokens.
+    pub(crate) tokens: bool,
+    /// On the host's clock; a time that has passed means that the call may not park.
+    pub(crate) deadline_ms: Option<u64>,
+}
+
+/// An input on its way into a cell.
+enum Work<'a> {
+    Call(CallWork<'a>),
+    Cancel { call: CallId, why: Why },
+    OwnerLost { session: u64, orderly: bool },
+    Undelivered { call: CallId, facet: Facet, method: u16, payload: Vec<u8>, note: u64 },
+    Returned { tag: u64, outcome: Result<Vec<u8>, Fault> },
+    Join { to: ReplyTo, typeid: String, facet: Facet, args: Vec<u8>, tokens: bool },
+    Leave { facet: Facet },
+    Tick,
+}
+
+thread_local! {
+    static OUTBOX: RefCell<Outbox> = RefCell::default();
+    /// Inputs for other cells, in order, and whether a caller further up this thread's stack will bring them.
+    static LATER: RefCell<VecDeque<(Arc<Cell>, Work<'static>)>> = RefCell::default();
+    static BRINGING: Slot<bool> = const { Slot::new(false) };
+}
+
+impl Cell {
+    /// A cell around `referent`. `stored` is what its constructor stored, written to the table by the caller.
+    pub(crate) fn new(
+        ident: Ident,
+        kind: Arc<Type>,
+        tenant: Arc<Tenant>,
+        referent: Box<dyn Referent>,
+        stored: u64,
+    ) -> Arc<Self> {
+        let core = Core { referent, version: 0, fence_next: 1, call_next: 1, waiting: None, poisoned: None, stored };
+        Arc::new(Self { ident, kind, tenant, inbox: Mutex::default(), core: Mutex::new(core) })
+    }
+
+    /// The ident of facet 0, which names the cell in the table.
+    pub(crate) fn ident(&self) -> Ident {
+        self.ident
+    }
+
+    /// Brings a call.
+    pub(crate) fn call(self: &Arc<Self>, call: CallWork<'_>) {
+        self.bring(Work::Call(call));
+    }
+
+    /// Gives up a parked call.
+    pub(crate) fn cancel(self: &Arc<Self>, call: CallId, why: Why) {
+        self.bring(Work::Cancel { call, why });
+    }
+
+    /// Says that a session has ended, after its calls were cancelled.
+    pub(crate) fn owner_lost(self: &Arc<Self>, session: u64, orderly: bool) {
+        self.bring(Work::OwnerLost { session, orderly });
+    }
+
+    /// Brings an object that joins this cell; `facet` is the one that its constructor named.
+    pub(crate) fn join(self: &Arc<Self>, to: ReplyTo, typeid: String, facet: Facet, args: Vec<u8>, tokens: bool) {
+        self.bring(Work::Join { to, typeid, facet, args, tokens });
+    }
+
+    /// Says that nothing refers to a facet any more.
+    pub(crate) fn leave(self: &Arc<Self>, facet: Facet) {
+        self.bring(Work::Leave { facet });
+    }
+
+    /// Brings the time.
+    pub(crate) fn tick(self: &Arc<Self>) {
+        self.bring(Work::Tick);
+    }
+
+    /// Calls parked here, for listings; `None` while a turn is in progress.
+    pub(crate) fn waiters(&self) -> Option<usize> {
+        let core = self.core.try_lock()?;
+        Some(core.waiting.as_ref().map_or(0, |waiting| waiting.parked.len()))
+    }
+
+    fn bring(self: &Arc<Self>, work: Work<'_>) {
+        if BRINGING.get() {
+            LATER.with_borrow_mut(|later| later.push_back((self.clone(), work.into_owned())));
+            return;
+        }
+        BRINGING.set(true);
+        self.submit(work);
+        while let Some((cell, work)) = LATER.with_borrow_mut(VecDeque::pop_front) {
+            cell.submit(work);
+        }
+        BRINGING.set(false);
+    }
+
+    /// Takes the turn, or leaves the input for the one who has it.
+    fn submit(self: &Arc<Self>, work: Work<'_>) {
+        let mut inbox = self.inbox.lock();
+        let inline = self.kind.is_inline();
+        if inbox.busy || !inline {
+            let queue = inbox.queue.get_or_insert_default();
+            if queue.len() >= self.tenant.shared.limits.inbox_max
+                && let Work::Call(call) = work
+            {
+                drop(inbox);
+                let fault = Fault::refused("Busy", format!("object {} has too much to do", self.ident)).retry();
+                return call.to.fail(&fault);
+            }
+            queue.push_back(work.into_owned());
+            if !std::mem::replace(&mut inbox.busy, true) {
+                drop(inbox);
+                self.continue_on_pool();
+            }
+            return;
+        }
+        inbox.busy = true;
+        drop(inbox);
+        let mut core = self.core.lock();
+        OUTBOX.with_borrow_mut(|out| self.turn(&mut core, work, out));
+        drop(core);
+        self.drain(STEPS_PER_TURN);
+    }
+
+    /// Works off the inbox. The caller has the turn, and it ends here or goes on in the pool.
+    fn drain(self: &Arc<Self>, steps_max: usize) {
+        for _ in 0..steps_max {
+            let work = {
+                let mut inbox = self.inbox.lock();
+                match inbox.queue.as_mut().and_then(|queue| queue.pop_front()) {
+                    Some(work) => work,
+                    None => {
+                        inbox.queue = None;
+                        inbox.busy = false;
+                        return;
+                    }
+                }
+            };
+            let mut core = self.core.lock();
+            OUTBOX.with_borrow_mut(|out| self.turn(&mut core, work, out));
+        }
+        self.continue_on_pool();
+    }
+
+    fn continue_on_pool(self: &Arc<Self>) {
+        let cell = self.clone();
+        self.tenant.shared.pool.run(Box::new(move || {
+            BRINGING.set(true);
+            cell.drain(STEPS_PER_TURN);
+            while let Some((cell, work)) = LATER.with_borrow_mut(VecDeque::pop_front) {
+                cell.submit(work);
+            }
+            BRINGING.set(false);
+        }));
+    }
+
+    /// One input: one step, or none, or several (a tick finds many deadlines).
+    fn turn(self: &Arc<Self>, core: &mut Core, work: Work<'_>, out: &mut Outbox) {
+        let now_ms = self.tenant.shared.clock.now_ms();
+        match work {
+            Work::Call(call) => self.turn_call(core, call, now_ms, out),
+            Work::Join { to, typeid, facet, args, tokens } => {
+                let id = core.call_number();
+                let args = Args::new(&args, tokens);
+                let input = Input::Join { call: id, typeid: &typeid, to: facet, args };
+                let parked = Parked { to, facet: 0, method: u16::MAX, deadline_ms: None };
+                self.step_call(core, id, parked, input, now_ms, out);
+            }
+            Work::Cancel { call, why } => {
+                // It may have been answered meanwhile.
+                if core.waiting.as_ref().is_some_and(|waiting| waiting.parked.contains_key(&call)) {
+                    self.step(core, Input::Cancel { call, why, now_ms }, None, out);
+                }
+            }
+            Work::OwnerLost { session, orderly } => {
+                self.step(core, Input::OwnerLost { session, orderly, now_ms }, None, out);
+            }
+            Work::Undelivered { call, facet, method, payload, note } => {
+                let input = Input::Undelivered { call, facet, method, payload: &payload, note, now_ms };
+                self.step(core, input, None, out);
+            }
+            Work::Returned { tag, outcome } => {
+                let outcome = outcome.as_deref();
+                self.step(core, Input::Returned { tag, outcome, now_ms }, None, out);
+            }
+            Work::Leave { facet } => {
+                if let Some(waiting) = &mut core.waiting {
+                    waiting.facets.remove(&facet);
+                }
+                self.step(core, Input::Leave { facet }, None, out);
+            }
+            Work::Tick => self.turn_tick(core, now_ms, out),
+        }
+    }
+
+    fn turn_call(self: &Arc<Self>, core: &mut Core, call: CallWork<'_>, now_ms: u64, out: &mut Outbox) {
+        // A session that ended while the call was in the inbox has had its OwnerLost here or will have it next: in
+        // either case a grant now would be nobody's.
+        if call.to.is_ended() {
+            return;
+        }
+        let waiters_max = self.tenant.shared.limits.waiters_max;
+        let full = core.waiting.as_ref().is_some_and(|waiting| waiting.parked.len() >= waiters_max);
+        let may_park = |kind: &Type| kind.methods.get(usize::from(call.method)).is_some_and(|method| method.may_park);
+        if full && may_park(core.kind(self, call.facet)) {
+            let message = format!("{waiters_max} calls wait for object {}, limit is {waiters_max}", self.ident);
+            return call.to.fail(&Fault::refused("TooManyWaiters", message).retry());
+        }
+        let id = core.call_number();
+        let input = Input::Call(Call {
+            id,
+            facet: call.facet,
+            method: call.method,
+            owner: call.owner,
+            now_ms,
+            seed: self.tenant.shared.seed(self.ident, id),
+            args: Args::new(&call.args, call.tokens),
+        });
+        let parked = Parked { to: call.to, facet: call.facet, method: call.method, deadline_ms: call.deadline_ms };
+        self.step_call(core, id, parked, input, now_ms, out);
+    }
+
+    /// Steps with an input that wants an answer. Without one the call is parked, if it may wait at all.
+    fn step_call(
+        self: &Arc<Self>,
+        core: &mut Core,
+        id: CallId,
+        call: Parked,
+        input: Input<'_>,
+        now_ms: u64,
+        out: &mut Outbox,
+    ) {
+        let Some(call) = self.step(core, input, Some((id, call)), out) else { return };
+        let expired = call.deadline_ms.is_some_and(|at_ms| at_ms <= now_ms);
+        let deadline_ms = call.deadline_ms;
+        call.to.parks(self, id);
+        let waiting = core.waiting.get_or_insert_default();
+        waiting.parked.insert(id, call);
+        if expired {
+            // A deadline of 0: answered at once, but for a wait that must first have its lock again.
+            self.step(core, Input::Cancel { call: id, why: Why::Deadline, now_ms }, None, out);
+        } else if let Some(at_ms) = deadline_ms {
+            waiting.deadlines.insert((at_ms, id));
+            self.arm(waiting);
+        }
+    }
+
+    fn turn_tick(self: &Arc<Self>, core: &mut Core, now_ms: u64, out: &mut Outbox) {
+        let Some(waiting) = &mut core.waiting else { return };
+        waiting.alarm_ms = None;
+        let later = waiting.deadlines.split_off(&(now_ms + 1, 0));
+        let due = std::mem::replace(&mut waiting.deadlines, later);
+        let woken = waiting.wake_at_ms.take_if(|at_ms| *at_ms <= now_ms).is_some();
+        // Time passes for the referent first: what it grants at this very moment is not too late.
+        if woken {
+            self.step(core, Input::Tick { now_ms }, None, out);
+        }
+        for (_, call) in due {
+            if core.waiting.as_ref().is_some_and(|waiting| waiting.parked.contains_key(&call)) {
+                self.step(core, Input::Cancel { call, why: Why::Deadline, now_ms }, None, out);
+            }
+        }
+        if let Some(waiting) = &mut core.waiting {
+            self.arm(waiting);
+        }
+        core.tidy();
+    }
+
+    /// Asks the clock for the next time that matters, unless it will call earlier anyway.
+    fn arm(self: &Arc<Self>, waiting: &mut Waiting) {
+        let deadline_ms = waiting.deadlines.first().map(|(at_ms, _)| *at_ms);
+        let Some(next_ms) = deadline_ms.into_iter().chain(waiting.wake_at_ms).min() else { return };
+        if waiting.alarm_ms.is_none_or(|alarm_ms| next_ms < alarm_ms) {
+            waiting.alarm_ms = Some(next_ms);
+            self.tenant.shared.clock.alarm(next_ms, self);
+        }
+    }
+
+    /// One step and all that follows from it. `asking` is the call that the input wants answered; it comes back if it was not.
+    fn step(
+        self: &Arc<Self>,
+        core: &mut Core,
+        input: Input<'_>,
+        asking: Option<(CallId, Parked)>,
+        out: &mut Outbox,
+    ) -> Option<Parked> {
+        if let Some(fault) = &core.poisoned {
+            if let Some((_, call)) = asking {
+                call.to.fail(fault);
+            }
+            return None;
+        }
+        out.clear(core.fence_next, OUTBOX_BYTES_KEPT_MAX);
+        // The referent is never entered again after a panic, so nobody sees what it broke.
+        let stepped = catch_unwind(AssertUnwindSafe(|| core.referent.step(input, out)));
+        let fault = match stepped {
+            Ok(()) => out.poisoned().cloned(),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown panic");
+                tracing::error!(ident = %self.ident, typeid = %self.kind.info.typeid, panic = text, "object poisoned");
+                Some(Fault::new(Effect::Poisoned, "Poisoned", format!("object {} failed: {text}", self.ident)))
+            }
+        };
+        if let Some(fault) = fault {
+            self.poison(core, fault, asking.map(|(_, call)| call));
+            return None;
+        }
+        self.apply(core, asking, out)
+    }
+
+    /// Answers everything that waits, and everything to come, with `fault`; lets go of all that was stored.
+    fn poison(self: &Arc<Self>, core: &mut Core, fault: Fault, asking: Option<Parked>) {
+        let fault = Fault { effect: Effect::Poisoned, ..fault };
+        let parked = core.waiting.take().map(|waiting| waiting.parked).unwrap_or_default();
+        for (id, call) in parked {
+            call.to.unparks(id);
+            call.to.fail(&fault);
+        }
+        if let Some(call) = asking {
+            call.to.fail(&fault);
+        }
+        core.poisoned = Some(Box::new(fault));
+        core.stored = 0;
+        self.tenant.table.store_nothing(self.ident).finish();
+        core.referent = Box::new(Broken);
+    }
+
+    /// Does what the outbox says.
+    fn apply(
+        self: &Arc<Self>,
+        core: &mut Core,
+        mut asking: Option<(CallId, Parked)>,
+        out: &mut Outbox,
+    ) -> Option<Parked> {
+        core.fence_next = out.fence_next();
+        core.version += u64::from(out.is_changed());
+        // What is stored is written down before replies go out: a client that sees the reply may drop its own reference.
+        let (held, let_go) = (out.held(), out.let_go_of());
+        let stores = !held.is_empty() || !let_go.is_empty();
+        if !held.is_empty() {
+            core.stored += held.len() as u64;
+            self.tenant.table.store(self.ident, held, &[]).finish();
+        }
+        for (index, reply) in out.replies().iter().enumerate() {
+            let call = match asking.take_if(|(id, _)| *id == reply.call) {
+                Some((_, call)) => call,
+                None => match core.unpark(reply.call) {
+                    Some(call) => call,
+                    None => continue,
+                },
+            };
+            let answer = Answer {
+                effect: reply.effect,
+                payload: out.payload(reply),
+                grant: reply.grant,
+                version: core.version,
+                index: index as u64,
+            };
+            match (reply.effect, reply.facet) {
+                (Effect::Returned, Some((facet, typeid))) => self.answer_facet(core, call, facet, typeid, answer),
+                (Effect::Returned, None) => self.answer(core, reply, call, answer),
+                _ => call.to.answer(answer, false),
+            }
+        }
+        if !let_go.is_empty() {
+            core.stored -= let_go.len() as u64;
+            self.tenant.table.store(self.ident, &[], let_go).finish();
+        }
+        debug_assert!(!stores || core.stored < u64::MAX / 2, "a referent let go of more than it held");
+        if let Some(at_ms) = out.wake_at_ms() {
+            let waiting = core.waiting.get_or_insert_default();
+            waiting.wake_at_ms = Some(at_ms);
+            self.arm(waiting);
+        }
+        for invocation in out.take_invocations() {
+            self.invoke(invocation);
+        }
+        core.tidy();
+        asking.map(|(_, call)| call)
+    }
+
+    fn answer(self: &Arc<Self>, core: &Core, reply: &OutReply, call: Parked, answer: Answer<'_>) {
+        let kind = core.kind(self, call.facet);
+        if let Some(typeid) = kind.methods.get(usize::from(call.method)).and_then(|method| method.wraps.as_ref()) {
+            return self.answer_wrapped(call, typeid, answer);
+        }
+        if call.to.is_ended() {
+            // The client never saw it: what it was given goes back where it came from.
+            let (facet, method, payload) = (call.facet, call.method, answer.payload.to_vec());
+            return self.bring(Work::Undelivered { call: reply.call, facet, method, payload, note: reply.note });
+        }
+        call.to.answer(answer, core.stored > 0);
+    }
+
+    /// `method_to_typeid`: the result becomes an object, and its token the reply.
+    fn answer_wrapped(&self, call: Parked, typeid: &str, answer: Answer<'_>) {
+        let made = match self.tenant.registry.get(typeid) {
+            Some(kind) => {
+                let mut args = Vec::with_capacity(answer.payload.len() + 3);
+                args.extend_from_slice(&[0x82, 0x81]);
+                args.extend_from_slice(answer.payload);
+                args.push(0xa0);
+                self.tenant.make(&kind, Args::new(&args, true))
+            }
+            None => Err(Fault::refused("UnknownType", format!("typeid `{typeid}` is not registered"))),
+        };
+        match made {
+            Ok((ident, object)) => call.to.answer_object(ident, object, answer),
+            Err(fault) => call.to.fail(&fault),
+        }
+    }
+
+    /// The result is a new facet of this cell: it gets an ident, and its token is the reply.
+    fn answer_facet(
+        self: &Arc<Self>,
+        core: &mut Core,
+        call: Parked,
+        facet: Facet,
+        typeid: &'static str,
+        answer: Answer<'_>,
+    ) {
+        let Some(kind) = self.tenant.registry.get(typeid) else {
+            return call.to.fail(&Fault::refused("UnknownType", format!("typeid `{typeid}` is not registered")));
+        };
+        let object = Object { cell: self.clone(), kind: kind.clone(), facet };
+        match self.tenant.table.insert(|_| object) {
+            Ok((ident, object)) => {
+                core.waiting.get_or_insert_default().facets.insert(facet, kind);
+                call.to.answer_object(ident, object, answer);
+            }
+            Err(fault) => {
+                call.to.fail(&fault);
+                self.leave(facet);
+            }
+        }
+    }
+
+    /// Makes a call that the referent asked for; its end comes back as an input.
+    fn invoke(self: &Arc<Self>, invocation: Invocation) {
+        let Invocation { tag, ident, method, args } = invocation;
+        let to = ReplyTo::Cell { cell: self.clone(), tag };
+        let Some(object) = self.tenant.table.retain(ident) else {
+            return to.fail(&unknown(ident));
+        };
+        match object.kind.method(MethodRef::Name(&method)) {
+            Ok(method) => object.cell.call(CallWork {
+                to,
+                facet: object.facet,
+                method,
+                owner: Owner { session: 0, thread: self.ident.0 },
+                args: Cow::Owned(args),
+                tokens: true,
+                deadline_ms: None,
+            }),
+            Err(fault) => to.fail(&fault),
+        }
+        self.tenant.table.release([ident]).finish();
+    }
+}
+
+/// The refusal for an ident that is not there, or not this session's: the two look the same.
+pub(crate) fn unknown(ident: Ident) -> Fault {
+    Fault::refused("UnknownIdent", format!("object {ident} is not known to this session"))
+}
+
+/// Takes the place of a referent that failed, and frees its memory. Never stepped.
+struct Broken;
+
+impl Referent for Broken {
+    fn step(&mut self, _: Input<'_>, _: &mut Outbox) {}
+}
+
+impl Core {
+    fn call_number(&mut self) -> CallId {
+        let id = self.call_next;
+        self.call_next += 1;
+        id
+    }
+
+    fn kind<'a>(&'a self, cell: &'a Cell, facet: Facet) -> &'a Arc<Type> {
+        let facets = self.waiting.as_ref().filter(|_| facet != 0).map(|waiting| &waiting.facets);
+        facets.and_then(|facets| facets.get(&facet)).unwrap_or(&cell.kind)
+    }
+
+    fn unpark(&mut self, id: CallId) -> Option<Parked> {
+        let waiting = self.waiting.as_mut()?;
+        let call = waiting.parked.remove(&id)?;
+        if let Some(at_ms) = call.deadline_ms {
+            waiting.deadlines.remove(&(at_ms, id));
+        }
+        call.to.unparks(id);
+        Some(call)
+    }
+
+    /// Gives back the memory for waiting once nothing waits.
+    fn tidy(&mut self) {
+        let idle = |waiting: &mut Box<Waiting>| {
+            waiting.parked.is_empty()
+                && waiting.wake_at_ms.is_none()
+                && waiting.alarm_ms.is_none()
+                && waiting.facets.is_empty()
+        };
+        self.waiting.take_if(idle);
+    }
+}
+
+/// A reply before it is known whom it goes to.
+#[derive(Clone, Copy)]
+pub(crate) struct Answer<'a> {
+    pub(crate) effect: Effect,
+    pub(crate) payload: &'a [u8],
+    pub(crate) grant: Option<Grant>,
+    pub(crate) version: u64,
+    pub(crate) index: u64,
+}
+
+impl<'a> Answer<'a> {
+    /// A result that no object's version belongs to.
+    pub(crate) fn plain(payload: &'a [u8]) -> Self {
+        Self { effect: Effect::Returned, payload, grant: None, version: 0, index: 0 }
+    }
+
+    /// The news of a new object; [`ReplyTo::answer_object`] adds its token.
+    pub(crate) fn made() -> Self {
+        Self::plain(&[])
+    }
+}
+
+impl ReplyTo {
+    /// Whether nobody is there to get the reply.
+    fn is_ended(&self) -> bool {
+        matches!(self, Self::Client { session, .. } if session.is_ended())
+    }
+
+    fn parks(&self, cell: &Arc<Cell>, id: CallId) {
+        if let Self::Client { session, seq, .. } = self {
+            session.parked(*seq, cell, id);
+        }
+    }
+
+    fn unparks(&self, _id: CallId) {
+        if let Self::Client { session, seq, .. } = self {
+            session.unparked(*seq);
+        }
+    }
+
+    /// Sends a reply. `tokens`: it may contain some.
+    pub(crate) fn answer(self, answer: Answer<'_>, tokens: bool) {
+        match self {
+            Self::Client { session, lane, seq } => {
+                if tokens && answer.effect == Effect::Returned {
+                    value::tokens(answer.payload, &mut |ident| session.received(ident));
+                }
+                let Answer { effect, payload, grant, version, index } = answer;
+                let epoch = session.tenant.shared.epoch;
+                lane.reply(&Reply { seq, effect, payload, epoch, version, index, grant });
+            }
+            Self::Cell { cell, tag } => {
+                let outcome = match answer.effect {
+                    Effect::Returned => Ok(answer.payload.to_vec()),
+                    effect => Err(Fault::read(effect, answer.payload)
+                        .unwrap_or_else(|malformed| Fault::refused("Malformed", malformed.to_string()))),
+                };
+                cell.bring(Work::Returned { tag, outcome });
+            }
+            Self::Host(note) => note(answer.effect, answer.payload),
+        }
+    }
+
+    /// Sends the token of a new object, whose first root reference becomes the client's.
+    pub(crate) fn answer_object(self, ident: Ident, object: Object, answer: Answer<'_>) {
+        let mut payload = Vec::new();
+        TokenRef { typeid: &object.kind.info.typeid, ident, address: None }.encode(&mut payload);
+        let tenant = object.cell.tenant.clone();
+        match &self {
+            Self::Client { session, .. } => {
+                if !session.adopt(ident, object) {
+                    return tenant.table.release([ident]).finish();
+                }
+                self.answer(Answer { payload: &payload, ..answer }, false);
+            }
+            Self::Cell { .. } | Self::Host(_) => {
+                // Whoever asked takes the token within the turn that follows, or lets the object go.
+                self.answer(Answer { payload: &payload, ..answer }, false);
+                tenant.table.release([ident]).finish();
+            }
+        }
+    }
+
+    /// Sends a fault, outside any step.
+    pub(crate) fn fail(self, fault: &Fault) {
+        let mut payload = Vec::new();
+        fault.put(&mut payload);
+        let answer = Answer { effect: fault.effect, payload: &payload, grant: None, version: 0, index: 0 };
+        self.answer(answer, false);
+    }
+}
+
+impl Work<'_> {
+    fn into_owned(self) -> Work<'static> {
+        match self {
+            Self::Call(call) => Work::Call(CallWork { args: Cow::Owned(call.args.into_owned()), ..call }),
+            Self::Cancel { call, why } => Work::Cancel { call, why },
+            Self::OwnerLost { session, orderly } => Work::OwnerLost { session, orderly },
+            Self::Undelivered { call, facet, method, payload, note } => {
+                Work::Undelivered { call, facet, method, payload, note }
+            }
+            Self::Returned { tag, outcome } => Work::Returned { tag, outcome },
+            Self::Join { to, typeid, facet, args, tokens } => Work::Join { to, typeid, facet, args, tokens },
+            Self::Leave { facet } => Work::Leave { facet },
+            Self::Tick => Work::Tick,
+        }
+    }
+}

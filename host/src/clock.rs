@@ -1,0 +1,111 @@
+//! The host's clock, and the one thread that wakes what waits for a time.
+//!
+//! Cells ask to be ticked. A request is a hint: a cell that is ticked early, or twice, looks at its own
+//! deadlines and finds nothing due. So requests are never taken back, and a cell asks again only
+//! for an earlier time than it asked for before.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::cell::Cell;
+
+/// Milliseconds since 1970 when the host started, counted on from there by the monotonic clock: never goes back.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    started: Instant,
+    started_ms: u64,
+    alarms: Mutex<Alarms>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Alarms {
+    heap: BinaryHeap<Reverse<Alarm>>,
+    stopped: bool,
+}
+
+#[derive(Debug)]
+struct Alarm {
+    at_ms: u64,
+    cell: Weak<Cell>,
+}
+
+impl PartialEq for Alarm {
+    fn eq(&self, other: &Self) -> bool {
+        self.at_ms == other.at_ms
+    }
+}
+impl Eq for Alarm {}
+impl PartialOrd for Alarm {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Alarm {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.at_ms.cmp(&other.at_ms)
+    }
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        let started_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+        Self { started: Instant::now(), started_ms, alarms: Mutex::default(), changed: Condvar::new() }
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.started_ms + self.started.elapsed().as_millis() as u64
+    }
+
+    /// Asks for `cell` to be ticked at `at_ms`.
+    pub(crate) fn alarm(&self, at_ms: u64, cell: &Arc<Cell>) {
+        let mut alarms = self.alarms.lock();
+        let first = alarms.heap.peek().is_none_or(|Reverse(first)| at_ms < first.at_ms);
+        alarms.heap.push(Reverse(Alarm { at_ms, cell: Arc::downgrade(cell) }));
+        if first {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Ticks cells, and calls `sweep` every `sweep_ms`, until [`Clock::stop`]. `sweep` gets the time and how late it
+    /// is: much, if the host itself was paused.
+    pub(crate) fn run(&self, sweep_ms: u64, mut sweep: impl FnMut(u64, u64)) {
+        let mut sweep_at_ms = self.now_ms() + sweep_ms;
+        let mut due = Vec::new();
+        loop {
+            {
+                let mut alarms = self.alarms.lock();
+                if alarms.stopped {
+                    return;
+                }
+                let now_ms = self.now_ms();
+                while alarms.heap.peek().is_some_and(|Reverse(first)| first.at_ms <= now_ms) {
+                    due.extend(alarms.heap.pop().and_then(|Reverse(alarm)| alarm.cell.upgrade()));
+                }
+                if due.is_empty() && now_ms < sweep_at_ms {
+                    let next_ms = alarms.heap.peek().map_or(sweep_at_ms, |Reverse(first)| first.at_ms.min(sweep_at_ms));
+                    let until = self.started + Duration::from_millis(next_ms - self.started_ms);
+                    self.changed.wait_until(&mut alarms, until);
+                    continue;
+                }
+            }
+            for cell in due.drain(..) {
+                cell.tick();
+            }
+            let now_ms = self.now_ms();
+            if now_ms >= sweep_at_ms {
+                sweep(now_ms, now_ms - sweep_at_ms);
+                sweep_at_ms = self.now_ms() + sweep_ms;
+            }
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.alarms.lock().stopped = true;
+        self.changed.notify_all();
+    }
+}

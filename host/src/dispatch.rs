@@ -1,0 +1,216 @@
+//! From a frame to the cell that it concerns.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use steward_objects::{Owner, common};
+use steward_wire::frame::{Call, ClientFrame, Create, Refs, Subject};
+use steward_wire::{Effect, Fault, Ident, Malformed, cbor, check, value};
+
+use crate::cell::{Answer, CallWork, ReplyTo, unknown};
+use crate::lane::Lane;
+use crate::manager;
+use crate::session::Session;
+use crate::table::Object;
+
+/// Does what a frame asks for. Whatever it is, it does not block; replies go out through the lane, now or later.
+///
+/// # Errors
+/// What is no frame; the lane is then closed, since nothing after it can be trusted.
+pub(crate) fn frame(session: &Arc<Session>, lane: &Arc<Lane>, body: &[u8]) -> Result<(), Malformed> {
+    let checked = check(body, &session.tenant.shared.limits.check())?;
+    // Acknowledgements matter once replies are kept for repeats.
+    let (frame, _acked) = ClientFrame::read(body)?;
+    match frame {
+        ClientFrame::Call(call) => self::call(session, lane, &call, checked.tokens),
+        ClientFrame::Batch(calls) => {
+            for call in &calls {
+                self::call(session, lane, call, checked.tokens);
+            }
+        }
+        ClientFrame::Create(create) => self::create(session, lane, &create, checked.tokens),
+        ClientFrame::Cancel { seq } => session.cancel(seq),
+        ClientFrame::Refs(refs) => references(session, &refs),
+        ClientFrame::Ack | ClientFrame::Heartbeat => {}
+        ClientFrame::Goodbye => session.end(true),
+        ClientFrame::Describe { seq, subject } => describe(session, lane, seq, subject),
+        ClientFrame::Fork { seq } => refuse(session, lane, seq, &unsupported("forking a session")),
+        ClientFrame::Upload(upload) => refuse(session, lane, upload.seq, &unsupported("uploading a plugin")),
+    }
+    Ok(())
+}
+
+fn unsupported(what: &str) -> Fault {
+    Fault::refused("Unsupported", format!("{what} is not supported by this host"))
+}
+
+fn to(session: &Arc<Session>, lane: &Arc<Lane>, seq: u64) -> ReplyTo {
+    lane.owe();
+    ReplyTo::Client { session: session.clone(), lane: lane.clone(), seq }
+}
+
+fn refuse(session: &Arc<Session>, lane: &Arc<Lane>, seq: u64, fault: &Fault) {
+    to(session, lane, seq).fail(fault);
+}
+
+fn call(session: &Arc<Session>, lane: &Arc<Lane>, call: &Call<'_>, tokens: bool) {
+    let to = to(session, lane, call.seq);
+    match prepare(session, call, tokens) {
+        Ok(None) => manager::call(session, to, call),
+        Ok(Some((object, method))) => {
+            let shared = &session.tenant.shared;
+            let work = CallWork {
+                to,
+                facet: object.facet,
+                method,
+                owner: Owner { session: session.id, thread: call.owner },
+                args: Cow::Borrowed(call.args),
+                tokens,
+                deadline_ms: call.deadline_ms.map(|ms| shared.clock.now_ms().saturating_add(ms)),
+            };
+            let snapshots = object.kind.methods.get(usize::from(method)).is_some_and(|method| method.snapshots);
+            if tokens && snapshots {
+                with_snapshots(session, &object, work);
+            } else {
+                object.cell.call(work);
+            }
+        }
+        Err(fault) => to.fail(&fault),
+    }
+}
+
+/// Finds what is called and checks that it may be; `None` stands for the host itself.
+fn prepare(session: &Arc<Session>, call: &Call<'_>, tokens: bool) -> Result<Option<(Object, u16)>, Fault> {
+    let limits = &session.tenant.shared.limits;
+    if call.guard.is_some() {
+        return Err(unsupported("a guarded call"));
+    }
+    if session.is_parked(call.seq) {
+        return Err(Fault::refused("DuplicateSeq", format!("call {} is parked already", call.seq)));
+    }
+    if session.parked_count() >= limits.calls_parked_max as usize {
+        let limit = limits.calls_parked_max;
+        return Err(Fault::refused("TooManyParked", format!("{limit} calls are parked, limit is {limit}")).retry());
+    }
+    if tokens {
+        owned(session, call.args)?;
+    }
+    if call.ident == Ident::HOST {
+        return Ok(None);
+    }
+    let object = session.object(call.ident).ok_or_else(|| unknown(call.ident))?;
+    let method = object.kind.method(call.method)?;
+    Ok(Some((object, method)))
+}
+
+/// Every token among the arguments must be one that this session holds.
+fn owned(session: &Session, args: &[u8]) -> Result<(), Fault> {
+    let mut foreign = None;
+    value::tokens(args, &mut |ident| {
+        if !session.owns(ident) {
+            foreign = Some(ident);
+        }
+    });
+    foreign.map_or(Ok(()), |ident| Err(unknown(ident)))
+}
+
+/// Replaces the tokens that are themselves arguments by copies of their objects' values, one after the other, each taken
+/// by a step of its object's own; then makes the call.
+fn with_snapshots(session: &Arc<Session>, object: &Object, work: CallWork<'_>) {
+    let Some((start, end, ident)) = argument_token(&work.args) else {
+        // Tokens further inside stay tokens.
+        return object.cell.call(work);
+    };
+    let Some(source) = session.object(ident) else { return work.to.fail(&unknown(ident)) };
+    let (session, object) = (session.clone(), object.clone());
+    let CallWork { to, facet, method, owner, args, tokens, deadline_ms } = work;
+    let args = args.into_owned();
+    let take = move |effect: Effect, payload: &[u8]| {
+        if effect != Effect::Returned {
+            let fault = Fault::read(effect, payload);
+            let fault = fault.unwrap_or_else(|error| Fault::refused("Malformed", error.to_string()));
+            return to.fail(&fault);
+        }
+        let args = [&args[..start], payload, &args[end..]].concat();
+        let work = CallWork { to, facet, method, owner, args: Cow::Owned(args), tokens, deadline_ms };
+        with_snapshots(&session, &object, work);
+    };
+    source.cell.call(CallWork {
+        to: ReplyTo::Host(Box::new(take)),
+        facet: source.facet,
+        method: common::GET_VALUE,
+        owner,
+        args: Cow::Borrowed(steward_objects::Args::none().item()),
+        tokens: false,
+        deadline_ms: Some(0),
+    });
+}
+
+/// Where the first argument that is a token stands, and its ident.
+fn argument_token(args: &[u8]) -> Option<(usize, usize, Ident)> {
+    let mut reader = cbor::Reader::new(args);
+    reader.array().ok()?;
+    for _ in 0..reader.array().ok()? {
+        let start = reader.position();
+        let item = reader.raw().ok()?;
+        if let Some(token) = value::token_of(item) {
+            return Some((start, reader.position(), token.ident));
+        }
+    }
+    None
+}
+
+fn create(session: &Arc<Session>, lane: &Arc<Lane>, create: &Create<'_>, tokens: bool) {
+    let to = to(session, lane, create.seq);
+    let tenant = &session.tenant;
+    if tokens && let Err(fault) = owned(session, create.args) {
+        return to.fail(&fault);
+    }
+    let Some(kind) = tenant.registry.get(create.typeid).filter(|kind| kind.creatable) else {
+        return to.fail(&unknown_type(session, create.typeid));
+    };
+    let Some(name) = create.name else {
+        if kind.is_inline() {
+            return tenant.create(&kind, create.args, tokens, to);
+        }
+        // Making a guest runs its code, and how long that takes is not known yet.
+        let (tenant, args) = (tenant.clone(), create.args.to_vec());
+        return session.tenant.shared.pool.run(Box::new(move || tenant.create(&kind, &args, tokens, to)));
+    };
+    manager::create_named(session, &kind, name, create.args, tokens, to);
+}
+
+/// The refusal for a type that is not there, with those that are.
+pub(crate) fn unknown_type(session: &Session, typeid: &str) -> Fault {
+    let known: Vec<_> = session.tenant.registry.all().into_iter().filter(|kind| kind.creatable).collect();
+    let known: Vec<_> = known.iter().map(|kind| &*kind.info.typeid).collect();
+    Fault::refused("UnknownType", format!("typeid `{typeid}` is not registered; known are {}", known.join(", ")))
+}
+
+fn references(session: &Session, refs: &Refs) {
+    for &(ident, received) in &refs.drop {
+        session.drop_reference(ident, received);
+    }
+    for &ident in &refs.incref {
+        session.incref(ident);
+    }
+}
+
+fn describe(session: &Arc<Session>, lane: &Arc<Lane>, seq: u64, subject: Subject<'_>) {
+    let to = to(session, lane, seq);
+    let kinds = match subject {
+        Subject::All => Ok(session.tenant.registry.all()),
+        Subject::Typeid(typeid) => match session.tenant.registry.get(typeid) {
+            Some(kind) => Ok(vec![kind]),
+            None => Err(unknown_type(session, typeid)),
+        },
+        Subject::Object(ident) => session.object(ident).map(|object| vec![object.kind]).ok_or_else(|| unknown(ident)),
+    };
+    let infos = kinds.map(|kinds| kinds.iter().map(|kind| kind.info.clone()).collect::<Vec<_>>());
+    match infos
+        .and_then(|infos| value::from_serde(&infos).map_err(|error| Fault::refused("Internal", error.to_string())))
+    {
+        Ok(payload) => to.answer(Answer::plain(&payload), false),
+        Err(fault) => to.fail(&fault),
+    }
+}

@@ -1,0 +1,380 @@
+//! Lanes: ordered byte streams that carry frames both ways.
+//!
+//! One task serves a lane. It reads what has come, brings each frame to its cell on this very thread, and writes the
+//! replies that gathered meanwhile in one go: a call that needs no waiting costs no hop and no wake-up. Replies from
+//! elsewhere (another session's step, the clock, the pool) are appended to the same buffer and wake the task.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use steward_wire::frame::{self, HostFrame, LENGTH_BYTES, Reply};
+use steward_wire::{Effect, Fault};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use crate::dispatch;
+use crate::limits::Limits;
+use crate::session::Session;
+
+/// What a lane's buffers keep while nothing happens; small, since most of many sessions are idle.
+const IDLE_BYTES: usize = 8 << 10;
+/// How much is read at once.
+const READ_BYTES: usize = 32 << 10;
+
+/// The sending side of a lane, shared by all who reply through it.
+pub(crate) struct Lane {
+    out: Mutex<Out>,
+    kind: LaneKind,
+    reply_bytes_max: usize,
+    bulk_bytes_min: usize,
+}
+
+/// What a lane is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LaneKind {
+    /// Everything, on a transport without streams.
+    Whole,
+    /// Everything but large frames, which the host sends on streams of their own.
+    Main,
+    /// The stream of one large call, or a few: the client may close its side and still gets its replies.
+    Bulk,
+}
+
+#[derive(Default)]
+struct Out {
+    bytes: Vec<u8>,
+    /// Frames that shall travel on streams of their own.
+    bulk: Vec<Vec<u8>>,
+    /// The serving task is looking at the buffer by itself and need not be woken.
+    served: bool,
+    waker: Option<Waker>,
+    /// No more frames are taken; what is there is still sent.
+    closing: bool,
+    /// Calls that came by this lane and have no reply yet.
+    owed: usize,
+    /// Bytes of bulk frames that are not sent yet, those being sent included.
+    bulk_bytes: usize,
+}
+
+impl Lane {
+    pub(crate) fn new(limits: &Limits, kind: LaneKind) -> Arc<Self> {
+        let bulk_bytes_min = if kind == LaneKind::Main { limits.bulk_bytes_min } else { usize::MAX };
+        Arc::new(Self { out: Mutex::default(), kind, reply_bytes_max: limits.reply_bytes_max, bulk_bytes_min })
+    }
+
+    /// A call came by this lane; its reply will go the same way. Returns how many are owed now.
+    pub(crate) fn owe(&self) -> usize {
+        let mut out = self.out.lock();
+        out.owed += 1;
+        out.owed
+    }
+
+    /// Sends a reply, or in place of one that is too large the news of that.
+    pub(crate) fn reply(&self, reply: &Reply<'_>) {
+        let bytes = reply.payload.len();
+        if bytes <= self.reply_bytes_max {
+            return self.send(&HostFrame::Reply(*reply), bytes);
+        }
+        let limit = self.reply_bytes_max;
+        let fault = Fault::raised("ReplyTooLarge", format!("result is {bytes} bytes, limit is {limit}"));
+        let mut payload = Vec::new();
+        fault.put(&mut payload);
+        let reply = Reply { payload: &payload, effect: Effect::Raised, ..*reply };
+        self.send(&HostFrame::Reply(reply), payload.len());
+    }
+
+    fn send(&self, frame: &HostFrame<'_>, payload_bytes: usize) {
+        let mut out = self.out.lock();
+        out.owed = out.owed.saturating_sub(1);
+        if out.closing {
+            return;
+        }
+        if payload_bytes > self.bulk_bytes_min {
+            let mut bytes = Vec::with_capacity(payload_bytes + 64);
+            frame.put(&mut bytes);
+            out.bulk_bytes += bytes.len();
+            out.bulk.push(bytes);
+        } else {
+            frame.put(&mut out.bytes);
+        }
+        out.wake();
+    }
+
+    /// A bulk frame of so many bytes has left.
+    pub(crate) fn bulk_sent(&self, bytes: usize) {
+        let mut out = self.out.lock();
+        out.bulk_bytes -= bytes;
+        out.wake();
+    }
+
+    /// Sends a goodbye and then nothing more.
+    pub(crate) fn close(&self, reason: &str) {
+        let mut out = self.out.lock();
+        if !std::mem::replace(&mut out.closing, true) {
+            HostFrame::Goodbye { reason }.put(&mut out.bytes);
+            out.wake();
+        }
+    }
+}
+
+impl Out {
+    fn wake(&mut self) {
+        if !self.served
+            && let Some(waker) = self.waker.take()
+        {
+            waker.wake();
+        }
+    }
+}
+
+/// Why a lane ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaneEnd {
+    /// The peer closed its side, between frames.
+    #[error("closed by the peer")]
+    Closed,
+    /// The host closed it, and everything was sent.
+    #[error("closed by the host")]
+    Done,
+    /// The stream failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The peer sent what is no frame, or too much, or too slowly; it was told so.
+    #[error("{0}")]
+    Violation(String),
+}
+
+/// Serves a lane until it ends. `received` is what was read already. Bulk frames go to `send_bulk`.
+pub(crate) async fn serve<R, W>(
+    reader: &mut R,
+    writer: &mut W,
+    received: Vec<u8>,
+    lane: &Arc<Lane>,
+    session: &Arc<Session>,
+    send_bulk: &mut (dyn FnMut(Vec<u8>) + Send),
+) -> LaneEnd
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut server = Server {
+        lane,
+        session,
+        received,
+        taken: 0,
+        sending: Vec::new(),
+        sent: 0,
+        slow: None,
+        violation: None,
+        flushing: false,
+        ended: false,
+    };
+    // Nothing is lost if this future is dropped between polls: all state is in `server`, which ends with it.
+    poll_fn(|cx| {
+        lane.out.lock().served = true;
+        let polled = server.poll(cx, reader, writer, send_bulk);
+        let mut out = lane.out.lock();
+        out.served = false;
+        if polled.is_pending() {
+            out.waker = Some(cx.waker().clone());
+            // Something may have been appended between the last look at the buffer and now.
+            if !out.bytes.is_empty() && server.sending.is_empty() || !out.bulk.is_empty() {
+                cx.waker().wake_by_ref();
+            }
+        } else {
+            out.closing = true;
+        }
+        polled
+    })
+    .await
+}
+
+struct Server<'a> {
+    lane: &'a Arc<Lane>,
+    session: &'a Arc<Session>,
+    /// Bytes read; those before `taken` belong to frames that were handled.
+    received: Vec<u8>,
+    taken: usize,
+    /// Bytes being written; those before `sent` are.
+    sending: Vec<u8>,
+    sent: usize,
+    /// Runs while a frame is incomplete in either direction.
+    slow: Option<Pin<Box<Sleep>>>,
+    violation: Option<String>,
+    flushing: bool,
+    /// The peer has closed its side.
+    ended: bool,
+}
+
+impl Server<'_> {
+    fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+        send_bulk: &mut (dyn FnMut(Vec<u8>) + Send),
+    ) -> Poll<LaneEnd>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let limits = &self.session.tenant.shared.limits;
+        loop {
+            let drained = match self.poll_send(cx, writer, send_bulk) {
+                Ok(drained) => drained,
+                Err(error) => return Poll::Ready(error.into()),
+            };
+            let (closing, owed, bulk_bytes) = {
+                let out = self.lane.out.lock();
+                (out.closing, out.owed, out.bulk_bytes)
+            };
+            if drained && self.ended && owed == 0 {
+                return Poll::Ready(LaneEnd::Closed);
+            }
+            if drained && closing {
+                return Poll::Ready(self.violation.take().map_or(LaneEnd::Done, LaneEnd::Violation));
+            }
+            let backed_up = self.sending.len() - self.sent + bulk_bytes > limits.unsent_bytes_max;
+            let mut progress = false;
+            if !closing && !backed_up && !self.ended {
+                match self.poll_receive(cx, reader) {
+                    Poll::Ready(Ok(0)) if self.lane.kind == LaneKind::Bulk && self.received.is_empty() => {
+                        (self.ended, progress) = (true, true);
+                    }
+                    Poll::Ready(Ok(0)) => return Poll::Ready(LaneEnd::Closed),
+                    Poll::Ready(Ok(_)) => {
+                        let now_ms = self.session.tenant.shared.clock.now_ms();
+                        self.session.heard(now_ms);
+                        progress = true;
+                        let handled = self.handle_frames();
+                        if let Err(reason) = handled {
+                            self.lane.close(&reason);
+                            self.violation = Some(reason);
+                        }
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(error.into()),
+                    Poll::Pending => {}
+                }
+            }
+            if progress {
+                continue;
+            }
+            let partial = !self.received.is_empty() || !drained;
+            if !partial {
+                self.slow = None;
+                return Poll::Pending;
+            }
+            let frame_ms_max = limits.frame_ms_max;
+            let slow = self.slow.get_or_insert_with(|| {
+                Box::pin(tokio::time::sleep_until(Instant::now() + Duration::from_millis(frame_ms_max)))
+            });
+            if slow.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(LaneEnd::Violation(format!("a frame took longer than {frame_ms_max} ms")));
+            }
+            return Poll::Pending;
+        }
+    }
+
+    /// Writes what there is; says whether that was everything.
+    fn poll_send<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: &mut W,
+        send_bulk: &mut (dyn FnMut(Vec<u8>) + Send),
+    ) -> io::Result<bool> {
+        loop {
+            if self.sent == self.sending.len() {
+                self.sending.clear();
+                self.sent = 0;
+                let mut out = self.lane.out.lock();
+                for frame in out.bulk.drain(..) {
+                    send_bulk(frame);
+                }
+                if out.bytes.is_empty() {
+                    if self.sending.capacity() > IDLE_BYTES {
+                        self.sending = Vec::new();
+                    }
+                    drop(out);
+                    if !self.flushing {
+                        return Ok(true);
+                    }
+                    return match Pin::new(&mut *writer).poll_flush(cx)? {
+                        Poll::Ready(()) => {
+                            self.flushing = false;
+                            Ok(true)
+                        }
+                        Poll::Pending => Ok(false),
+                    };
+                }
+                std::mem::swap(&mut self.sending, &mut out.bytes);
+            }
+            match Pin::new(&mut *writer).poll_write(cx, &self.sending[self.sent..])? {
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(written) => {
+                    self.sent += written;
+                    self.slow = None;
+                    self.flushing = true;
+                }
+                Poll::Pending => return Ok(false),
+            }
+        }
+    }
+
+    fn poll_receive<R: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, reader: &mut R) -> Poll<io::Result<usize>> {
+        let mut room = [std::mem::MaybeUninit::uninit(); READ_BYTES];
+        let mut room = ReadBuf::uninit(&mut room);
+        match Pin::new(reader).poll_read(cx, &mut room) {
+            Poll::Ready(Ok(())) => {
+                self.received.extend_from_slice(room.filled());
+                Poll::Ready(Ok(room.filled().len()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Brings every complete frame to where it belongs. The error is for the peer.
+    fn handle_frames(&mut self) -> Result<(), String> {
+        let limit = self.session.tenant.shared.limits.request_bytes_max;
+        while let Some(length) = frame::length(&self.received[self.taken..]) {
+            if length > limit {
+                return Err(format!("frame is {length} bytes, limit is {limit}"));
+            }
+            let start = self.taken + LENGTH_BYTES;
+            let Some(body) = self.received.get(start..start + length) else { break };
+            dispatch::frame(self.session, self.lane, body).map_err(|malformed| malformed.to_string())?;
+            self.taken = start + length;
+            self.slow = None;
+        }
+        self.received.drain(..self.taken);
+        self.taken = 0;
+        if self.received.is_empty() && self.received.capacity() > IDLE_BYTES {
+            self.received = Vec::new();
+        }
+        Ok(())
+    }
+}
+
+/// Whatever ended a lane, its session hears of it once: see [`Session::disconnected`].
+#[must_use]
+pub(crate) struct Connected(pub(crate) Arc<Session>);
+
+impl Connected {
+    pub(crate) fn new(session: Arc<Session>) -> Self {
+        session.connected();
+        Self(session)
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        if self.0.disconnected() {
+            self.0.end(false);
+        }
+    }
+}

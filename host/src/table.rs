@@ -1,0 +1,256 @@
+//! A tenant's objects and what keeps each of them alive.
+//!
+//! An object lives while a session holds a reference, a name stands for it, or a living object stores its token. The
+//! counts are exact because every change goes through here: sessions retain and release, and a cell writes
+//! down what it stores while it applies its outbox. Lock order: cell, session, table; nothing is called back
+//! while the table is locked.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use steward_objects::Facet;
+use steward_wire::{Fault, Ident};
+
+use crate::cell::Cell;
+use crate::registry::Type;
+
+/// One object: a facet of a cell.
+#[derive(Clone)]
+pub(crate) struct Object {
+    pub(crate) cell: Arc<Cell>,
+    pub(crate) kind: Arc<Type>,
+    pub(crate) facet: Facet,
+}
+
+struct Entry {
+    object: Object,
+    /// References of sessions, and names.
+    roots: u32,
+    /// Tokens of it that living objects store.
+    stored: u32,
+}
+
+/// What a cell has beyond a single facet that stores nothing; most cells have no group.
+#[derive(Default)]
+struct Group {
+    facets: u32,
+    stores: HashMap<Ident, u32>,
+}
+
+#[derive(Default)]
+struct State {
+    entries: HashMap<Ident, Entry>,
+    groups: HashMap<Ident, Group>,
+    names: HashMap<String, Ident>,
+    last: u64,
+}
+
+/// The table. Idents rise and are never reused.
+pub(crate) struct Table {
+    state: Mutex<State>,
+    objects_max: usize,
+}
+
+/// What became unreachable: dropped, and its facets told, after the table is unlocked.
+#[derive(Default)]
+#[must_use = "facets that left must be told to their cells"]
+pub(crate) struct Gone(Vec<Object>);
+
+impl Gone {
+    /// Tells cells that live on which of their facets have gone.
+    pub(crate) fn finish(self) {
+        for object in self.0 {
+            if object.facet != 0 {
+                object.cell.leave(object.facet);
+            }
+        }
+    }
+}
+
+/// A line of a listing.
+pub(crate) struct Listed {
+    pub(crate) ident: Ident,
+    pub(crate) object: Object,
+    pub(crate) references: u32,
+    pub(crate) name: Option<String>,
+}
+
+impl Table {
+    pub(crate) fn new(objects_max: usize) -> Self {
+        Self { state: Mutex::default(), objects_max }
+    }
+
+    /// Adds an object with one root reference, which the caller then owns. `make` gets its ident.
+    ///
+    /// # Errors
+    /// Refused `OverQuota`; what `make` returns.
+    pub(crate) fn insert(&self, make: impl FnOnce(Ident) -> Object) -> Result<(Ident, Object), Fault> {
+        let mut state = self.state.lock();
+        if state.entries.len() >= self.objects_max {
+            let limit = self.objects_max;
+            return Err(Fault::refused("OverQuota", format!("the tenant has {limit} objects, limit is {limit}")));
+        }
+        state.last += 1;
+        let ident = Ident(state.last);
+        let object = make(ident);
+        if object.facet != 0 {
+            state
+                .groups
+                .entry(object.cell.ident())
+                .or_insert_with(|| Group { facets: 1, ..Group::default() })
+                .facets += 1;
+        }
+        state.entries.insert(ident, Entry { object: object.clone(), roots: 1, stored: 0 });
+        Ok((ident, object))
+    }
+
+    /// Adds a root reference; `None` if there is no such object.
+    pub(crate) fn retain(&self, ident: Ident) -> Option<Object> {
+        let mut state = self.state.lock();
+        let entry = state.entries.get_mut(&ident)?;
+        entry.roots += 1;
+        Some(entry.object.clone())
+    }
+
+    /// Takes back root references.
+    pub(crate) fn release(&self, idents: impl IntoIterator<Item = Ident>) -> Gone {
+        let mut state = self.state.lock();
+        let mut gone = Gone::default();
+        for ident in idents {
+            if let Some(entry) = state.entries.get_mut(&ident) {
+                entry.roots = entry.roots.saturating_sub(1);
+                state.collect(ident, &mut gone);
+            }
+        }
+        gone
+    }
+
+    /// Writes down what a cell stores and no longer stores since its last step.
+    pub(crate) fn store(&self, cell: Ident, held: &[Ident], let_go: &[Ident]) -> Gone {
+        let mut state = self.state.lock();
+        let mut gone = Gone::default();
+        for &ident in held {
+            // A token whose object has gone meanwhile dangles: storing it is no error, calling it will be.
+            if let Some(entry) = state.entries.get_mut(&ident) {
+                entry.stored += 1;
+                let group = state.groups.entry(cell).or_insert_with(|| Group { facets: 1, ..Group::default() });
+                *group.stores.entry(ident).or_default() += 1;
+            }
+        }
+        for ident in let_go {
+            let Some(count) = state.groups.get_mut(&cell).and_then(|group| group.stores.get_mut(ident)) else {
+                continue;
+            };
+            *count -= 1;
+            if *count == 0
+                && let Some(group) = state.groups.get_mut(&cell)
+            {
+                group.stores.remove(ident);
+            }
+            if let Some(entry) = state.entries.get_mut(ident) {
+                entry.stored -= 1;
+                state.collect(*ident, &mut gone);
+            }
+        }
+        gone
+    }
+
+    /// Writes down that a cell stores nothing any more.
+    pub(crate) fn store_nothing(&self, cell: Ident) -> Gone {
+        let mut state = self.state.lock();
+        let mut gone = Gone::default();
+        let stores = state.groups.get_mut(&cell).map(|group| std::mem::take(&mut group.stores)).unwrap_or_default();
+        for (stored, count) in stores {
+            if let Some(entry) = state.entries.get_mut(&stored) {
+                entry.stored -= count;
+                state.collect(stored, &mut gone);
+            }
+        }
+        gone
+    }
+
+    /// The object of this name, with a root reference for the caller.
+    pub(crate) fn named(&self, name: &str) -> Option<(Ident, Object)> {
+        let mut state = self.state.lock();
+        let ident = *state.names.get(name)?;
+        let entry = state.entries.get_mut(&ident)?;
+        entry.roots += 1;
+        Some((ident, entry.object.clone()))
+    }
+
+    /// Gives an object a name, which keeps it alive until [`Table::unname`]. False if the name is taken.
+    pub(crate) fn name(&self, name: &str, ident: Ident) -> bool {
+        let mut state = self.state.lock();
+        if state.names.contains_key(name) {
+            return false;
+        }
+        let Some(entry) = state.entries.get_mut(&ident) else { return false };
+        entry.roots += 1;
+        state.names.insert(name.to_owned(), ident);
+        true
+    }
+
+    /// Takes a name away; `None` if there is no such name.
+    pub(crate) fn unname(&self, name: &str) -> Option<Gone> {
+        let ident = self.state.lock().names.remove(name)?;
+        Some(self.release([ident]))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().entries.len()
+    }
+
+    /// All objects, by ident.
+    pub(crate) fn list(&self) -> Vec<Listed> {
+        let state = self.state.lock();
+        let names: HashMap<_, _> = state.names.iter().map(|(name, ident)| (*ident, name)).collect();
+        let mut all: Vec<_> = state
+            .entries
+            .iter()
+            .map(|(&ident, entry)| Listed {
+                ident,
+                object: entry.object.clone(),
+                references: entry.roots + entry.stored,
+                name: names.get(&ident).map(|name| (*name).clone()),
+            })
+            .collect();
+        all.sort_by_key(|listed| listed.ident);
+        all
+    }
+
+    /// Forgets everything, at the end of the host.
+    pub(crate) fn clear(&self) {
+        drop(std::mem::take(&mut *self.state.lock()));
+    }
+}
+
+impl State {
+    /// Removes `ident` if nothing keeps it, and then what only it kept, and so on: a loop, since a chain of containers may
+    /// be as long as memory allows.
+    fn collect(&mut self, ident: Ident, gone: &mut Gone) {
+        let mut suspects = vec![ident];
+        while let Some(ident) = suspects.pop() {
+            let Some(entry) = self.entries.get(&ident) else { continue };
+            if entry.roots + entry.stored > 0 {
+                continue;
+            }
+            let Some(entry) = self.entries.remove(&ident) else { continue };
+            let cell = entry.object.cell.ident();
+            if let Some(group) = self.groups.get_mut(&cell) {
+                group.facets -= 1;
+                if group.facets == 0
+                    && let Some(group) = self.groups.remove(&cell)
+                {
+                    for (stored, count) in group.stores {
+                        if let Some(entry) = self.entries.get_mut(&stored) {
+                            entry.stored -= count;
+                            suspects.push(stored);
+                        }
+                    }
+                }
+            }
+            gone.0.push(entry.object);
+        }
+    }
+}

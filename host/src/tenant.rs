@@ -1,0 +1,196 @@
+//! Tenants: the unit of isolation. Each has its own keys, types and objects.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use steward_objects::{Args, Outbox};
+use steward_wire::auth::AuthKey;
+use steward_wire::{Fault, Ident, value};
+
+use crate::cell::{Cell, ReplyTo};
+use crate::clock::Clock;
+use crate::limits::Limits;
+use crate::pool::Pool;
+use crate::registry::{Origin, Registry, Type};
+use crate::session::Session;
+use crate::table::{Object, Table};
+
+/// What all parts of a host share.
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) clock: Clock,
+    pub(crate) pool: Pool,
+    /// This run of the host; in every reply, so that versions of two runs are never compared.
+    pub(crate) epoch: u64,
+    pub(crate) server_id: String,
+    /// Mixed into seeds and dummy keys; random at each start.
+    pub(crate) boot_secret: [u8; 32],
+    pub(crate) sessions: Mutex<HashMap<u64, Arc<Session>>>,
+    session_last: AtomicU64,
+    /// Asked to end, by a client or a signal.
+    pub(crate) ending: tokio::sync::watch::Sender<Option<String>>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        limits: Limits,
+        pool: Pool,
+        server_id: String,
+        boot_secret: [u8; 32],
+        ending: tokio::sync::watch::Sender<Option<String>>,
+    ) -> Self {
+        let clock = Clock::new();
+        let epoch = clock.now_ms();
+        let sessions = Mutex::default();
+        Self { limits, clock, pool, epoch, server_id, boot_secret, sessions, session_last: AtomicU64::new(0), ending }
+    }
+
+    pub(crate) fn session_number(&self) -> u64 {
+        self.session_last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Randomness for one step: cheap, different for every call, unknown to clients.
+    pub(crate) fn seed(&self, ident: Ident, call: u64) -> u64 {
+        let secret = u64::from_be_bytes(*self.boot_secret.first_chunk().expect("a secret has 32 bytes"));
+        // SplitMix64's finaliser (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
+        let mut mixed = secret ^ ident.0.rotate_left(32) ^ call.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Asks the host to end in good order.
+    pub(crate) fn end(&self, reason: &str) {
+        self.ending.send_if_modified(|ending| {
+            let first = ending.is_none();
+            ending.get_or_insert_with(|| reason.to_owned());
+            first
+        });
+    }
+}
+
+/// What a key permits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Create and call.
+    Member,
+    /// Also list, inspect, delete names, shut down.
+    Admin,
+}
+
+/// A key that signs in to a tenant.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// Its name, sent in the clear.
+    pub id: String,
+    /// What it permits.
+    pub role: Role,
+    /// The secret.
+    pub authkey: AuthKey,
+}
+
+/// A unit of isolation.
+pub(crate) struct Tenant {
+    pub(crate) name: String,
+    pub(crate) keys: Vec<Key>,
+    pub(crate) registry: Registry,
+    pub(crate) table: Table,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Tenant {
+    pub(crate) fn new(name: String, keys: Vec<Key>, shared: Arc<Shared>) -> Self {
+        let table = Table::new(shared.limits.objects_max);
+        Self { name, keys, registry: Registry::with_builtins(), table, shared }
+    }
+
+    /// Makes an object, with one root reference that the caller owns.
+    ///
+    /// # Errors
+    /// Refused `OverQuota`; what the constructor raises.
+    pub(crate) fn make(self: &Arc<Self>, kind: &Arc<Type>, args: Args<'_>) -> Result<(Ident, Object), Fault> {
+        let mut out = Outbox::new(1);
+        let referent = match &kind.origin {
+            Origin::Builtin(builtin) => (builtin.create)(args, &mut out)?,
+            Origin::Constructor(constructor) => constructor(args, &mut out)?,
+            Origin::Plugin { plugin, index } => {
+                let now_ms = self.shared.clock.now_ms();
+                let seed = self.shared.seed(Ident::HOST, now_ms);
+                plugin.create(*index, args, &self.name, now_ms, seed, &mut out)?
+            }
+            Origin::Singleton { of, args, made } => return self.singleton(kind, of, args, made),
+        };
+        let stored = out.held().len() as u64;
+        let made = self.table.insert(|ident| {
+            let cell = Cell::new(ident, kind.clone(), self.clone(), referent, stored);
+            Object { cell, kind: kind.clone(), facet: 0 }
+        })?;
+        if stored > 0 {
+            self.table.store(made.0, out.held(), &[]).finish();
+        }
+        Ok(made)
+    }
+
+    fn singleton(
+        self: &Arc<Self>,
+        kind: &Arc<Type>,
+        of: &Arc<Type>,
+        args: &[u8],
+        made: &std::sync::OnceLock<Ident>,
+    ) -> Result<(Ident, Object), Fault> {
+        let ident = match made.get() {
+            Some(ident) => *ident,
+            None => {
+                // Its first reference is the registration's own and is never given back. Two first requests at once
+                // make two objects, of which one is let go.
+                let (ident, _) = self.make(of, Args::new(args, false))?;
+                let kept = *made.get_or_init(|| ident);
+                if kept != ident {
+                    self.table.release([ident]).finish();
+                }
+                kept
+            }
+        };
+        let object = self.table.retain(ident).expect("the registration's own reference keeps it");
+        // The object as this registration exposes it: exposure belongs to the handle.
+        Ok((ident, Object { kind: kind.clone(), ..object }))
+    }
+
+    /// Makes an object for a client and answers with its token, or joins it to the cell that `args` name.
+    pub(crate) fn create(self: &Arc<Self>, kind: &Arc<Type>, args: &[u8], tokens: bool, to: ReplyTo) {
+        if let (Origin::Builtin(builtin), true) = (&kind.origin, tokens)
+            && !builtin.joins.is_empty()
+            && let Some(ident) = first_token(args)
+        {
+            let Some(object) = self.table.retain(ident) else { return to.fail(&crate::cell::unknown(ident)) };
+            let of = object.kind.info.typeid.clone();
+            let joinable = match &object.kind.origin {
+                Origin::Builtin(of) => builtin.joins.contains(&of.typeid),
+                _ => false,
+            };
+            if joinable {
+                let typeid = builtin.typeid.to_owned();
+                object.cell.join(to, typeid, object.facet, args.to_vec(), tokens);
+            } else {
+                let typeid = builtin.typeid;
+                let joins = builtin.joins.join(" or a ");
+                to.fail(&Fault::raised("TypeError", format!("a {typeid} takes a {joins}, not a {of}")));
+            }
+            return self.table.release([ident]).finish();
+        }
+        match self.make(kind, Args::new(args, tokens)) {
+            Ok((ident, object)) => to.answer_object(ident, object, crate::cell::Answer::made()),
+            Err(fault) => to.fail(&fault),
+        }
+    }
+}
+
+/// The ident of the first positional argument, if that is a token.
+fn first_token(args: &[u8]) -> Option<Ident> {
+    let mut reader = steward_wire::cbor::Reader::new(args);
+    reader.array().ok()?;
+    (reader.array().ok()? > 0).then_some(())?;
+    value::token_of(reader.raw().ok()?).map(|token| token.ident)
+}
