@@ -161,6 +161,13 @@ pub static BUILTINS: &[&Builtin] = &[
     &sync::queue::JOINABLE_QUEUE,
     &sync::queue::LIFO_QUEUE,
     &sync::queue::PRIORITY_QUEUE,
+    &data::value::VALUE,
+    &data::array::ARRAY,
+    &data::list::LIST,
+    &data::dict::DICT,
+    &data::set::SET,
+    &data::namespace::NAMESPACE,
+    &data::iterator::ITERATOR,
 ];
 
 /// The built-in type of this name.

@@ -180,6 +180,13 @@ impl Array {
         let new = new.iter().map(|value| Element::new(self.typecode, value)).collect::<Result<Vec<_>, _>>()?;
         if slice.step == 1 {
             self.elements.splice(slice.start..slice.start + slice.count, new);
+        } else if new.is_empty() {
+            // As CPython, which takes nothing for a deletion.
+            let mut doomed: Vec<usize> = slice.places().collect();
+            doomed.sort_unstable();
+            for place in doomed.into_iter().rev() {
+                self.elements.remove(place);
+            }
         } else if new.len() == slice.count {
             for (place, element) in slice.places().zip(new) {
                 self.elements[place] = element;
@@ -257,6 +264,9 @@ fn from_bytes(typecode: char, bytes: &[u8]) -> Result<Vec<Element>, Fault> {
         .collect()
 }
 
+/// A C type's name, its least and its greatest value.
+type Range = (&'static str, i64, i64);
+
 impl Element {
     /// A value as an element of an array with this typecode.
     ///
@@ -274,20 +284,31 @@ impl Element {
             'f' => Ok(Self::Float(f64::from(real(value)? as f32))),
             'd' => Ok(Self::Float(real(value)?)),
             'b' | 'B' | 'h' | 'H' | 'i' => {
-                let (name, lowest, highest) = match typecode {
-                    'b' => ("signed char", i64::from(i8::MIN), i64::from(i8::MAX)),
-                    'B' => ("unsigned byte integer", 0, i64::from(u8::MAX)),
-                    'h' => ("signed short integer", i64::from(i16::MIN), i64::from(i16::MAX)),
-                    'H' => ("unsigned short", 0, i64::from(u16::MAX)),
-                    _ => ("signed integer", i64::from(i32::MIN), i64::from(i32::MAX)),
+                const CHAR: Range = ("signed char", i8::MIN as i64, i8::MAX as i64);
+                const BYTE: Range = ("unsigned byte integer", 0, u8::MAX as i64);
+                const SHORT: Range = ("signed short integer", i16::MIN as i64, i16::MAX as i64);
+                const UNSIGNED_SHORT: Range = ("unsigned short", 0, u16::MAX as i64);
+                const INT: Range = ("signed integer", i32::MIN as i64, i32::MAX as i64);
+                // CPython reads some types as a larger one first, whose name its message then has.
+                let ranges: &[Range] = match typecode {
+                    'b' => &[SHORT, CHAR],
+                    'B' => &[BYTE],
+                    'h' => &[SHORT],
+                    'H' => &[INT, UNSIGNED_SHORT],
+                    _ => &[INT],
                 };
-                match i64::try_from(whole(value)?) {
-                    Ok(value) if value < lowest => overflow(&format!("{name} is less than minimum")),
-                    Ok(value) if value > highest => overflow(&format!("{name} is greater than maximum")),
-                    Ok(value) if matches!(typecode, 'B' | 'H') => Ok(Self::Unsigned(value as u64)),
-                    Ok(value) => Ok(Self::Signed(value)),
-                    Err(_) => overflow("Python int too large to convert to C long"),
+                let Ok(value) = i64::try_from(whole(value)?) else {
+                    return overflow("Python int too large to convert to C long");
+                };
+                for (name, lowest, highest) in ranges {
+                    if value < *lowest {
+                        return overflow(&format!("{name} is less than minimum"));
+                    }
+                    if value > *highest {
+                        return overflow(&format!("{name} is greater than maximum"));
+                    }
                 }
+                Ok(if matches!(typecode, 'B' | 'H') { Self::Unsigned(value as u64) } else { Self::Signed(value) })
             }
             'l' | 'q' => match i64::try_from(whole(value)?) {
                 Ok(value) => Ok(Self::Signed(value)),

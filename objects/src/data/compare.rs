@@ -161,9 +161,6 @@ pub(crate) fn less_values(a: &Value, b: &Value) -> Result<bool, Fault> {
             check_same_awareness(a.offset_s.is_some() == b.offset_s.is_some(), "datetimes")?;
             key::instant(*date_a, a) < key::instant(*date_b, b)
         }
-        (Date(_), DateTime(..)) | (DateTime(..), Date(_)) => {
-            return Err(Fault::raised("TypeError", "can't compare datetime.datetime to datetime.date"));
-        }
         _ => match (number(a), number(b)) {
             (Some(left), Some(right)) => match left.order(&right) {
                 Ok(Some(order)) => order == Ordering::Less,

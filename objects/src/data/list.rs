@@ -444,7 +444,6 @@ impl List {
         out: &mut Outbox,
     ) -> Result<(), Fault> {
         let new = iterate(value).map_err(|fault| match fault.effect {
-            crate::Effect::Raised if slice.step == 1 => type_error("can only assign an iterable"),
             crate::Effect::Raised => type_error("must assign iterable to extended slice"),
             _ => fault,
         })?;
@@ -487,21 +486,40 @@ fn required<const N: usize>(slots: [Option<&[u8]>; N]) -> [&[u8]; N] {
 
 /// Sorts stably, leaving `items` as they were if two have no order.
 ///
-/// A merge sort of our own: the standard one may panic on orders as inconsistent as NaN's, and cannot stop at a fault.
+/// A merge sort of our own: the standard one may panic on orders as inconsistent as NaN's, and cannot stop at a fault. As
+/// CPython's it starts from the runs that are there, so sorted items cost one comparison each.
 fn sort(items: &mut Vec<Item>, reverse: bool) -> Result<(), Fault> {
+    let is_less = |a: u32, b: u32| compare::less(&items[a as usize], &items[b as usize]);
     let mut order: Vec<u32> = (0..items.len() as u32).collect();
     // Python sorts in reverse by reversing twice, so equal items keep their order.
     if reverse {
         order.reverse();
     }
+    let mut run_ends = Vec::new();
+    let mut start = 0;
+    while start < order.len() {
+        let mut end = start + 1;
+        if end < order.len() {
+            let descending = is_less(order[end], order[start])?;
+            end += 1;
+            while end < order.len() && is_less(order[end], order[end - 1])? == descending {
+                end += 1;
+            }
+            if descending {
+                order[start..end].reverse();
+            }
+        }
+        run_ends.push(end);
+        start = end;
+    }
     let mut merged = Vec::with_capacity(order.len());
-    let mut width = 1;
-    while width < order.len() {
+    while run_ends.len() > 1 {
         merged.clear();
-        for run in order.chunks(2 * width) {
-            let (mut left, mut right) = run.split_at(width.min(run.len()));
+        let mut start = 0;
+        for ends in run_ends.chunks(2) {
+            let (mut left, mut right) = (&order[start..ends[0]], &order[ends[0]..ends[ends.len() - 1]]);
             while let ([first, left_rest @ ..], [second, right_rest @ ..]) = (left, right) {
-                if compare::less(&items[*second as usize], &items[*first as usize])? {
+                if is_less(*second, *first)? {
                     merged.push(*second);
                     right = right_rest;
                 } else {
@@ -511,9 +529,10 @@ fn sort(items: &mut Vec<Item>, reverse: bool) -> Result<(), Fault> {
             }
             merged.extend_from_slice(left);
             merged.extend_from_slice(right);
+            start = ends[ends.len() - 1];
         }
         mem::swap(&mut order, &mut merged);
-        width *= 2;
+        run_ends = run_ends.chunks(2).map(|ends| ends[ends.len() - 1]).collect();
     }
     if reverse {
         order.reverse();

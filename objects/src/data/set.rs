@@ -68,7 +68,7 @@ methods! {
     SymmetricDifferenceUpdate = Method::new("symmetric_difference_update", ITERABLE,
         "Keeps what is in exactly one of the two.").snapshots();
     Union = Method::new("union", OTHERS, "Returns the elements that the set or any other has.").read_only().snapshots();
-    Update = Method::new("update", OTHERS, "Adds all elements of the others, in one step.").snapshots();
+    Update = Method::new("update", OTHERS, "Adds all elements of the others, or nothing if one is not a set of hashable items.").snapshots();
 }
 
 type Elements = Entries<()>;
@@ -219,7 +219,10 @@ impl Set {
                     SetMethod::Sub => ("-", false),
                     _ => ("-", true),
                 };
-                let other = operand(other.expect(BOUND), name, reflected)?;
+                let other = other.expect(BOUND);
+                // The result has the type of the left operand.
+                let tag = if reflected && is_tagged(other, tag::FROZEN_SET) { tag::FROZEN_SET } else { tag::SET };
+                let other = operand(other, name, reflected)?;
                 let own = copy_of(&self.elements);
                 let (left, right) = if reflected { (other, own) } else { (own, other) };
                 let result = match name {
@@ -228,7 +231,7 @@ impl Set {
                     "^" => symmetric_difference(left, right)?,
                     _ => difference(left, &right)?,
                 };
-                put(&result, id, out);
+                put_tagged(tag, &result, id, out);
             }
             SetMethod::Iand | SetMethod::Ior | SetMethod::Ixor | SetMethod::Isub => {
                 let [other] = bind!();
@@ -350,9 +353,12 @@ impl Set {
 
 const BOUND: &str = "bind fills required parameters";
 
+fn is_tagged(item: &[u8], tag: u64) -> bool {
+    Reader::new(item).head().is_ok_and(|head| head.kind == Kind::Tag && head.argument == tag)
+}
+
 fn is_set(item: &[u8]) -> bool {
-    let head = Reader::new(item).head();
-    head.is_ok_and(|head| head.kind == Kind::Tag && matches!(head.argument, tag::SET | tag::FROZEN_SET))
+    is_tagged(item, tag::SET) || is_tagged(item, tag::FROZEN_SET)
 }
 
 /// The operand of an operator, which must be a set.
@@ -441,8 +447,12 @@ fn is_subset(small: &Elements, large: &mut Elements) -> Result<bool, Fault> {
 }
 
 fn put(elements: &Elements, id: u64, out: &mut Outbox) {
+    put_tagged(tag::SET, elements, id, out);
+}
+
+fn put_tagged(tag: u64, elements: &Elements, id: u64, out: &mut Outbox) {
     out.returns(id, |bytes| {
-        cbor::put_tag(bytes, tag::SET);
+        cbor::put_tag(bytes, tag);
         cbor::put_array(bytes, elements.len());
         elements.iter().for_each(|entry| bytes.extend_from_slice(&entry.item));
     });
