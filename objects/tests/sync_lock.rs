@@ -356,9 +356,12 @@ fn wait_that_is_given_up_leaves_without_the_lock() {
 /// CPython spends the notify on the dead one, and the live one waits for ever.
 #[test]
 fn wake_up_of_a_dead_waiter_goes_to_the_next() {
-    for lost in [|driver: &mut Driver, _: u64| driver.lose(A, false), |driver: &mut Driver, wait| {
-        driver.cancel(wait, Why::Client);
-    }] {
+    for lost in [
+        |driver: &mut Driver, _: u64| driver.lose(A, false),
+        |driver: &mut Driver, wait| {
+            driver.cancel(wait, Why::Client);
+        },
+    ] {
         let (mut condition, waits) = waiters(&[A, B]);
         condition.call(owner(C), "acquire", &[]);
         condition.now(owner(C), "notify", &[]).unwrap();
@@ -570,7 +573,8 @@ impl Model {
     }
 
     fn lose(&mut self, session: u64, orderly: bool) {
-        let mut calls: Vec<_> = self.waiting.iter().filter(|waiting| waiting.2.session == session).map(|w| w.0).collect();
+        let mut calls: Vec<_> =
+            self.waiting.iter().filter(|waiting| waiting.2.session == session).map(|w| w.0).collect();
         calls.extend(self.line.iter().filter(|parked| parked.1.session == session).map(|parked| parked.0));
         calls.sort_unstable();
         for call in calls {

@@ -322,4 +322,3 @@ impl Driver {
         self.invocations.extend(self.out.take_invocations());
     }
 }
-
