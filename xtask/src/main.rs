@@ -1,5 +1,7 @@
 //! `cargo xtask COMMAND`.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
 /// What building and testing Steward needs beyond cargo.
@@ -9,8 +11,15 @@ enum Command {
     Plugins(xtask::plugins::Plugins),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Command::parse() {
+fn main() -> ExitCode {
+    let result = match Command::parse() {
         Command::Plugins(command) => command.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
