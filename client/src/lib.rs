@@ -1,1 +1,60 @@
+//! Steward's Rust client: objects in a host that several programs share, through proxies.
+//!
+//! A [`Manager`] is a session with a host. It makes typed proxies ([`Queue`], [`Dict`], [`Lock`]…) and general ones
+//! ([`Proxy`]) for any type the host has, plugins included. Every method of a proxy makes a [`Call`]: awaiting it sends it,
+//! and before that it takes a timeout, a guard, an owner.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), steward_client::Error> {
+//! use std::time::Duration;
+//! use steward_client::{Manager, Queue};
+//!
+//! let manager = Manager::connect("local").await?;
+//! let jobs: Queue<String> = manager.named("jobs").await?;
+//! let job = jobs.get().timeout(Duration::from_secs(5)).await?;
+//!
+//! let (lock, done) = (manager.lock().await?, manager.dict::<String, u64>().await?);
+//! let held = lock.acquire().await?;
+//! done.insert(&job, &1).guard(&held).await?;
+//! held.release().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What a failure means is its [`Error::effect`]. A connection that is lost is not made again: calls in flight are
+//! *unknown*, later ones are refused, and a new [`Manager`] is needed.
+//!
+//! [`blocking`] is the same for threads. [`context`] reads and writes the hosts that are known by name.
 
+#![forbid(unsafe_code)]
+
+mod args;
+pub mod blocking;
+mod call;
+mod connect;
+pub mod context;
+mod core;
+mod error;
+mod lane;
+mod manager;
+mod owner;
+mod proxy;
+mod session;
+mod start;
+mod types;
+
+pub use args::{Args, IntoArgs, Keywords};
+pub use call::Call;
+pub use connect::ConnectOptions;
+pub use error::{ConfigError, Error, StartError};
+pub use manager::{Manager, ObjectInfo};
+pub use owner::Owner;
+pub use proxy::{Item, Proxy};
+pub use start::{HostProcess, StartOptions};
+pub use steward_wire::auth::AuthKey;
+pub use steward_wire::describe::{MethodInfo, Param, ParamKind, TypeInfo};
+pub use steward_wire::{Effect, Fault, Ident, Token, Value as AnyValue};
+pub use types::{
+    Array, Barrier, BoundedSemaphore, Condition, Dict, Encode, Event, Held, Iter, JoinableQueue, LifoQueue, List, Lock,
+    Namespace, PriorityQueue, Queue, RLock, Semaphore, Set, Typed, Value,
+};

@@ -1,0 +1,196 @@
+//! The same client for threads that block.
+//!
+//! A [`Manager`] here runs its connections on a thread of its own. What it makes are the proxies of the async API, whose
+//! calls are sent by [`Call::wait`](crate::Call::wait) instead of `.await`. Each thread that calls is an
+//! [`Owner`](crate::Owner) of its own, so an RLock excludes threads, as in Python.
+//!
+//! ```no_run
+//! # fn example() -> Result<(), steward_client::Error> {
+//! use std::time::Duration;
+//! use steward_client::blocking::Manager;
+//! let manager = Manager::connect("local")?;
+//! let jobs = manager.queue::<String>(0)?;
+//! jobs.put("sweep").wait()?;
+//! let job = jobs.get().timeout(Duration::from_secs(5)).wait()?;
+//! # let _: String = job; Ok(())
+//! # }
+//! ```
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use steward_wire::Token;
+use steward_wire::describe::TypeInfo;
+use tokio::sync::oneshot;
+
+use crate::args::IntoArgs;
+use crate::{
+    Array, Barrier, BoundedSemaphore, Condition, ConnectOptions, Dict, Error, Event, JoinableQueue, LifoQueue, List,
+    Lock, Namespace, ObjectInfo, Owner, PriorityQueue, Proxy, Queue, RLock, Semaphore, Set, StartOptions, Typed, Value,
+};
+
+/// A session with a host, from which proxies come; see [`crate::Manager`].
+///
+/// Proxies work for as long as a manager of the same session lives: it keeps the thread that serves them.
+#[derive(Clone, Debug)]
+pub struct Manager {
+    // Before the runtime: dropped first, its goodbye is still sent.
+    inner: crate::Manager,
+    runtime: Arc<Runtime>,
+}
+
+/// A thread that runs a session's connections.
+#[derive(Debug)]
+struct Runtime {
+    handle: tokio::runtime::Handle,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Runtime {
+    fn start() -> Result<Self, Error> {
+        let failed = |error: std::io::Error| Error::Connection { address: String::new(), cause: error.to_string() };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("steward-client".into())
+            .spawn(move || {
+                // Either message or its sender's end means the same.
+                let _ = runtime.block_on(stopped);
+            })
+            .map_err(failed)?;
+        Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // The last handle may be dropped by the thread itself, which cannot join itself.
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Manager {
+    /// As [`crate::Manager::connect`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn connect(target: &str) -> Result<Self, Error> {
+        Self::connect_with(target, ConnectOptions::new())
+    }
+
+    /// As [`ConnectOptions::connect`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn connect_with(target: &str, options: ConnectOptions) -> Result<Self, Error> {
+        let runtime = Runtime::start()?;
+        let inner = runtime.handle.block_on(options.connect(target))?;
+        Ok(Self { inner: inner.with_owner(Owner::thread()), runtime: Arc::new(runtime) })
+    }
+
+    /// As [`crate::Manager::start`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start(options: StartOptions) -> Result<Self, Error> {
+        let runtime = Runtime::start()?;
+        let inner = runtime.handle.block_on(crate::Manager::start(options))?;
+        Ok(Self { inner: inner.with_owner(Owner::thread()), runtime: Arc::new(runtime) })
+    }
+
+    fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.handle.block_on(future)
+    }
+
+    /// The async manager of the same session, for what is missing here.
+    pub fn inner(&self) -> &crate::Manager {
+        &self.inner
+    }
+
+    /// Where the host is, as it was dialled.
+    pub fn address(&self) -> &str {
+        self.inner.address()
+    }
+
+    /// As [`crate::Manager::proxy`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn proxy(&self, token: &Token) -> Result<Proxy, Error> {
+        self.inner.proxy(token)
+    }
+
+    /// As [`crate::Manager::create`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create(&self, typeid: &str, args: impl IntoArgs) -> Result<Proxy, Error> {
+        self.wait(self.inner.create(typeid, args))
+    }
+
+    /// As [`crate::Manager::create_named`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create_named(&self, name: &str, typeid: &str, args: impl IntoArgs) -> Result<Proxy, Error> {
+        self.wait(self.inner.create_named(name, typeid, args))
+    }
+
+    /// As [`crate::Manager::named`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn named<P: Typed>(&self, name: &str) -> Result<P, Error> {
+        self.wait(self.inner.named(name))
+    }
+
+    /// As [`crate::Manager::close`]; the thread ends, too, with the last clone.
+    pub fn close(self) {
+        self.wait(self.inner.clone().close());
+    }
+}
+
+macro_rules! same {
+    ($($name:ident $(<$($parameter:ident $(: $bound:path)?),+>)? ($($arg:ident: $type:ty),*) -> $result:ty;)+) => {
+        impl Manager { $(
+            #[doc = concat!("As [`crate::Manager::", stringify!($name), "`].\n\n# Errors\nAs there.")]
+            pub fn $name $(<$($parameter $(: $bound)?),+>)? (&self, $($arg: $type),*) -> Result<$result, Error> {
+                self.wait(self.inner.$name($($arg),*))
+            }
+        )+ }
+    };
+}
+
+same! {
+    find(name: &str) -> Proxy;
+    types() -> Vec<TypeInfo>;
+    objects() -> Vec<ObjectInfo>;
+    number_of_objects() -> u64;
+    ping() -> ();
+    shutdown() -> ();
+    queue<T>(maxsize: u64) -> Queue<T>;
+    joinable_queue<T>(maxsize: u64) -> JoinableQueue<T>;
+    lifo_queue<T>(maxsize: u64) -> LifoQueue<T>;
+    priority_queue<T>(maxsize: u64) -> PriorityQueue<T>;
+    dict<K, V>() -> Dict<K, V>;
+    list<T>() -> List<T>;
+    set<T>() -> Set<T>;
+    namespace() -> Namespace;
+    value<T: Serialize>(typecode: &str, value: &T) -> Value<T>;
+    array<T: Serialize>(typecode: &str, items: &[T]) -> Array<T>;
+    lock() -> Lock;
+    rlock() -> RLock;
+    semaphore(permits: u64) -> Semaphore;
+    bounded_semaphore(permits: u64) -> BoundedSemaphore;
+    condition() -> Condition;
+    condition_on<L: Typed>(lock: &L) -> Condition;
+    event() -> Event;
+    barrier(parties: u64) -> Barrier;
+}

@@ -1,0 +1,495 @@
+//! Reaching a host: transports, certificates, signing in.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{AckFrequencyConfig, ClientConfig, Endpoint, TransportConfig, VarInt};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use sha2::{Digest as _, Sha256};
+use steward_wire::address::Address;
+use steward_wire::auth::{
+    ALGORITHM, ALPN, AuthKey, Channel, EXPORTER_LABEL, HOST_BYTES_MAX, Hello, Proof, Proofs, ServerAnswer, VERSION,
+    Welcome,
+};
+use steward_wire::frame::LENGTH_BYTES;
+use tokio::net::UnixStream;
+use zeroize::Zeroizing;
+
+use crate::context::{self, Contexts, from_hex};
+use crate::error::{ConfigError, Error};
+use crate::lane::{BULK_STREAMS_MAX, Frames, Sink, Source};
+use crate::session::{Bounds, Dial, Session};
+
+/// Time for a connection and for signing in, where the caller names none.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Receive windows: a bulk reply's stream, and all streams together.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Bytes on their way to the host that quinn keeps.
+const SEND_WINDOW_BYTES: u64 = 1 << 20;
+/// First size of packets to this machine itself, where the path is known; 12,000 and more hang.
+const LOOPBACK_MTU: u16 = 6_500;
+/// Packets that the peer may receive before it acknowledges.
+const ACK_ELICITING_THRESHOLD: u32 = 10;
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(30);
+
+/// How to reach a host and sign in there.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), steward_client::Error> {
+/// use steward_client::{ConnectOptions, Manager};
+/// let manager = ConnectOptions::new().tenant("acme").key_file("keys/acme.key").connect("steward://10.0.0.7:7777").await?;
+/// # let _: Manager = manager; Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct ConnectOptions {
+    tenant: Option<String>,
+    key_id: Option<String>,
+    key: Option<Key>,
+    pin: Option<String>,
+    ca: Option<PathBuf>,
+    timeout: Duration,
+}
+
+#[derive(Clone)]
+enum Key {
+    Given(AuthKey),
+    File(PathBuf),
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self { tenant: None, key_id: None, key: None, pin: None, ca: None, timeout: TIMEOUT }
+    }
+}
+
+impl std::fmt::Debug for ConnectOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConnectOptions")
+            .field("tenant", &self.tenant)
+            .field("key_id", &self.key_id)
+            .field("pin", &self.pin)
+            .field("ca", &self.ca)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ConnectOptions {
+    /// What the context says, or the defaults where there is none.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The tenant; `default` unless a context says otherwise.
+    #[must_use]
+    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.tenant = Some(tenant.into());
+        self
+    }
+
+    /// Which of the tenant's keys; `default` unless a context says otherwise.
+    #[must_use]
+    pub fn key_id(mut self, key_id: impl Into<String>) -> Self {
+        self.key_id = Some(key_id.into());
+        self
+    }
+
+    /// The key itself. It never travels.
+    #[must_use]
+    pub fn authkey(mut self, key: AuthKey) -> Self {
+        self.key = Some(Key::Given(key));
+        self
+    }
+
+    /// A file with the key: one line of hex digits.
+    #[must_use]
+    pub fn key_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.key = Some(Key::File(path.into()));
+        self
+    }
+
+    /// The host's certificate, as `sha256:` and the hex digest of its DER encoding: a host keeps the one it
+    /// makes on its first start and prints its pin. Another certificate is then refused.
+    ///
+    /// Neither a pin nor a CA is needed to be safe: both sides prove that they hold the key, and the proofs are
+    /// bound to the TLS session, so that nobody in between can pass them on. A pin also tells two hosts apart that
+    /// share a key.
+    #[must_use]
+    pub fn pin(mut self, pin: impl Into<String>) -> Self {
+        self.pin = Some(pin.into());
+        self
+    }
+
+    /// A file with the certificates (PEM) of the authorities that may vouch for the host under the name it is dialled by.
+    #[must_use]
+    pub fn ca(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ca = Some(path.into());
+        self
+    }
+
+    /// Time to connect and sign in; 10 s if left alone.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Connects to `target`: an address or the name of a context. What these options leave open the context says.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a target, key or pin that cannot be used; [`Error::Connection`] if the host cannot be reached in
+    /// time; [`Error::SignIn`] if one side does not prove that it holds the key.
+    pub async fn connect(self, target: &str) -> Result<crate::Manager, Error> {
+        let session = self.session(target).await?;
+        Ok(crate::Manager::new(session))
+    }
+
+    pub(crate) async fn session(mut self, target: &str) -> Result<Arc<Session>, Error> {
+        let address = if target.contains("://") {
+            target.to_owned()
+        } else {
+            let path = context::path()?;
+            let context = Contexts::read(&path)?.get(Some(target).filter(|name| !name.is_empty()), &path)?;
+            self.tenant = self.tenant.or(context.tenant);
+            self.key_id = self.key_id.or(context.key_id);
+            self.key = self.key.or(context.key_file.map(Key::File));
+            self.pin = self.pin.or(context.pin);
+            context.address
+        };
+        let parsed: Address = address.parse().map_err(|error| ConfigError::Option(format!("{error}")))?;
+        let key = match &self.key {
+            Some(Key::Given(key)) => key.clone(),
+            Some(Key::File(path)) => context::read_key(path)?,
+            None => return Err(ConfigError::Option(format!("no key for `{address}`")).into()),
+        };
+        let claim = Claim {
+            address: address.clone(),
+            tenant: self.tenant.clone().unwrap_or_else(|| "default".into()),
+            key_id: self.key_id.clone().unwrap_or_else(|| "default".into()),
+            key,
+        };
+        let timeout = self.timeout;
+        let connecting = async {
+            match parsed {
+                Address::Quic { host, port } => self.quic(claim, &host, port).await,
+                Address::Unix(path) => unix(claim, path, timeout).await,
+            }
+        };
+        // Cancelled at the timeout, it leaves nothing behind but a connection that closes.
+        match tokio::time::timeout(timeout, connecting).await {
+            Ok(session) => session,
+            Err(_) => Err(Error::Connection { address, cause: format!("no answer within {} ms", timeout.as_millis()) }),
+        }
+    }
+
+    async fn quic(&self, claim: Claim, host: &str, port: u16) -> Result<Arc<Session>, Error> {
+        let lost = |error: &dyn std::fmt::Display| claim.lost(error);
+        let verifier = self.verifier()?;
+        let mut cause = None;
+        for remote in tokio::net::lookup_host((host, port)).await.map_err(|error| lost(&error))? {
+            let endpoint = endpoint(remote).map_err(|error| lost(&error))?;
+            let config = client_config(verifier.clone(), remote.ip().is_loopback())?;
+            let connecting = endpoint.connect_with(config, remote, host).map_err(|error| lost(&error))?;
+            match connecting.await {
+                Ok(connection) => return quic_session(claim, connection).await,
+                Err(error) => cause = Some(error),
+            }
+        }
+        Err(match cause {
+            Some(error) => lost(&error),
+            None => lost(&"the name has no address"),
+        })
+    }
+
+    fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        if let Some(pin) = &self.pin {
+            let digest = pin.strip_prefix("sha256:").and_then(from_hex).and_then(|digest| digest.try_into().ok());
+            let digest =
+                digest.ok_or_else(|| ConfigError::Option(format!("pin `{pin}` is not `sha256:` and 64 hex digits")))?;
+            return Ok(Arc::new(Leaf { pin: Some(digest), provider }));
+        }
+        let Some(path) = &self.ca else { return Ok(Arc::new(Leaf { pin: None, provider })) };
+        let invalid = |message: String| ConfigError::Invalid { path: path.clone(), message };
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| invalid(error.to_string()))? {
+            let certificate = certificate.map_err(|error| invalid(error.to_string()))?;
+            roots.add(certificate).map_err(|error| invalid(error.to_string()))?;
+        }
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        Ok(verifier.map_err(|error| invalid(error.to_string()))?)
+    }
+}
+
+/// Who signs in, and where.
+#[derive(Clone)]
+struct Claim {
+    address: String,
+    tenant: String,
+    key_id: String,
+    key: AuthKey,
+}
+
+impl Claim {
+    fn lost(&self, cause: &dyn std::fmt::Display) -> Error {
+        Error::Connection { address: self.address.clone(), cause: cause.to_string() }
+    }
+
+    fn refused(&self, cause: impl Into<String>) -> Error {
+        Error::SignIn { address: self.address.clone(), cause: cause.into() }
+    }
+
+    /// Signs in on a fresh connection. Nothing but hello and proof is sent before the welcome is verified.
+    async fn sign_in(
+        &self,
+        sink: &mut Sink,
+        frames: &mut Frames,
+        channel: &Channel<'_>,
+        resume: Option<(u64, &[u8; 32])>,
+    ) -> Result<Welcome, Error> {
+        let mut nonce = [0; 32];
+        rustls::crypto::ring::default_provider()
+            .secure_random
+            .fill(&mut nonce)
+            .map_err(|_| self.lost(&"the system gives no random bytes"))?;
+        let hello = Hello {
+            version: VERSION,
+            tenant: self.tenant.clone(),
+            key_id: self.key_id.clone(),
+            nonce,
+            algorithms: vec![ALGORITHM.into()],
+            resume: resume.map(|(session, _)| session),
+            uid: match channel {
+                Channel::Unix { client_uid } => Some(*client_uid),
+                Channel::Tls { .. } => None,
+            },
+        }
+        .encode();
+        self.write(sink, &hello).await?;
+        let challenge = self.read(frames).await?;
+        match ServerAnswer::decode(&challenge).map_err(|error| self.refused(error.to_string()))? {
+            ServerAnswer::Challenge(_) => {}
+            ServerAnswer::Refused(refusal) => return Err(self.refused(refusal.message)),
+            ServerAnswer::Welcome(_) => return Err(self.refused("host welcomes without a challenge")),
+        }
+        let proofs = Proofs::new(self.key.as_bytes(), &hello, &challenge, channel)
+            .map_err(|error| self.refused(error.to_string()))?;
+        let proof = Proof { proof: proofs.client(), resume: resume.map(|(_, secret)| proofs.resume(secret)) };
+        self.write(sink, &proof.encode()).await?;
+        let answer = Zeroizing::new(self.read(frames).await?);
+        match ServerAnswer::decode(&answer).map_err(|error| self.refused(error.to_string()))? {
+            ServerAnswer::Welcome(welcome) if proofs.verify_welcome(&welcome.body, &welcome.mac) => {
+                Welcome::decode(&welcome.body).map_err(|error| self.refused(error.to_string()))
+            }
+            ServerAnswer::Welcome(_) => Err(self.refused("host does not hold the key")),
+            ServerAnswer::Refused(refusal) => Err(self.refused(refusal.message)),
+            ServerAnswer::Challenge(_) => Err(self.refused("host challenges twice")),
+        }
+    }
+
+    async fn write(&self, sink: &mut Sink, body: &[u8]) -> Result<(), Error> {
+        let length = u32::try_from(body.len()).expect("messages of sign-in are bounded by their names");
+        let mut bytes = Vec::with_capacity(LENGTH_BYTES + body.len());
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(body);
+        let mut sent = 0;
+        while sent < bytes.len() {
+            let written = std::future::poll_fn(|cx| sink.poll_write(cx, &bytes[sent..])).await;
+            sent += written.map_err(|error| self.lost(&error))?;
+        }
+        Ok(())
+    }
+
+    async fn read(&self, frames: &mut Frames) -> Result<Vec<u8>, Error> {
+        frames.read(HOST_BYTES_MAX).await.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.refused("host closed the connection"),
+            _ => self.lost(&error),
+        })
+    }
+}
+
+fn bounds(welcome: &Welcome) -> Bounds {
+    let limits = &welcome.limits;
+    let bytes = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
+    Bounds {
+        calls_running_max: bytes(limits.calls_running_max.into()),
+        calls_parked_max: bytes(limits.calls_parked_max.into()),
+        request_bytes_max: bytes(limits.request_bytes_max),
+        reply_bytes_max: bytes(limits.reply_bytes_max).saturating_add(REPLY_HEAD_BYTES_MAX),
+        bulk_bytes_min: bytes(limits.bulk_bytes_min),
+    }
+}
+
+/// What a reply's frame takes beyond its payload, for hosts that bound only that.
+const REPLY_HEAD_BYTES_MAX: usize = 256;
+
+async fn quic_session(claim: Claim, connection: quinn::Connection) -> Result<Arc<Session>, Error> {
+    let mut exporter = Zeroizing::new([0; 32]);
+    connection
+        .export_keying_material(exporter.as_mut(), EXPORTER_LABEL, b"")
+        .map_err(|_| claim.refused("the TLS session exports no key"))?;
+    let identity =
+        connection.peer_identity().and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let Some(leaf) = identity.as_deref().and_then(|chain| chain.first()) else {
+        return Err(claim.refused("host shows no certificate"));
+    };
+    let (send, receive) = connection.open_bi().await.map_err(|error| claim.lost(&error))?;
+    let (mut sink, mut frames) = (Sink::Quic(send), Frames::new(Source::Quic(receive)));
+    let channel = Channel::Tls { exporter: &exporter, leaf_certificate: leaf };
+    let welcome = match claim.sign_in(&mut sink, &mut frames, &channel, None).await {
+        Ok(welcome) => welcome,
+        Err(error) => {
+            connection.close(1u32.into(), b"sign-in failed");
+            return Err(error);
+        }
+    };
+    tracing::debug!(address = claim.address, session = welcome.session, "signed in over QUIC");
+    Ok(Session::start(claim.address, bounds(&welcome), Some(connection), sink, frames, None))
+}
+
+async fn unix(claim: Claim, path: PathBuf, timeout: Duration) -> Result<Arc<Session>, Error> {
+    let stream = UnixStream::connect(&path).await.map_err(|error| claim.lost(&error))?;
+    unix_session(claim, stream, timeout, move || {
+        let path = path.clone();
+        Box::pin(async move { UnixStream::connect(path).await })
+    })
+    .await
+}
+
+type Connecting = std::pin::Pin<Box<dyn Future<Output = io::Result<UnixStream>> + Send>>;
+
+async fn unix_session(
+    claim: Claim,
+    stream: UnixStream,
+    timeout: Duration,
+    connect: impl Fn() -> Connecting + Send + Sync + 'static,
+) -> Result<Arc<Session>, Error> {
+    let channel = Channel::Unix { client_uid: rustix::process::getuid().as_raw() };
+    let stream = Arc::new(stream);
+    let (mut sink, mut frames) = (Sink::Unix(Arc::clone(&stream)), Frames::new(Source::Unix(stream)));
+    let welcome = claim.sign_in(&mut sink, &mut frames, &channel, None).await?;
+    tracing::debug!(address = claim.address, session = welcome.session, "signed in over a Unix socket");
+    let session = welcome.session;
+    // Each welcome brings the secret for the next connection.
+    let secret = Arc::new(Mutex::new(Zeroizing::new(welcome.secret)));
+    let (again, connect) = (claim.clone(), Arc::new(connect));
+    let dial: Dial = Box::new(move || {
+        let (claim, secret, connect) = (again.clone(), Arc::clone(&secret), Arc::clone(&connect));
+        Box::pin(async move {
+            let dialling = async {
+                let stream = Arc::new(connect().await.map_err(|error| claim.lost(&error))?);
+                let (mut sink, mut frames) =
+                    (Sink::Unix(Arc::clone(&stream)), Frames::new(Source::Unix(Arc::clone(&stream))));
+                let proof = secret.lock().clone();
+                let welcome = claim.sign_in(&mut sink, &mut frames, &channel, Some((session, &proof))).await?;
+                *secret.lock() = Zeroizing::new(welcome.secret);
+                Ok((sink, frames))
+            };
+            let late = || claim.lost(&format_args!("no answer within {} ms", timeout.as_millis()));
+            tokio::time::timeout(timeout, dialling).await.map_err(|_| late())?
+        })
+    });
+    Ok(Session::start(claim.address, bounds(&welcome), None, sink, frames, Some(dial)))
+}
+
+fn endpoint(remote: SocketAddr) -> io::Result<Endpoint> {
+    let local = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    Endpoint::client(SocketAddr::new(local, 0))
+}
+
+fn client_config(verifier: Arc<dyn ServerCertVerifier>, is_loopback: bool) -> Result<ClientConfig, Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| ConfigError::Option(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.resumption = rustls::client::Resumption::disabled();
+    let tls = QuicClientConfig::try_from(tls).map_err(|error| ConfigError::Option(error.to_string()))?;
+    let mut config = ClientConfig::new(Arc::new(tls));
+    config.transport_config(Arc::new(transport(is_loopback)));
+    Ok(config)
+}
+
+fn transport(is_loopback: bool) -> TransportConfig {
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(ACK_ELICITING_THRESHOLD));
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_uni_streams(VarInt::from_u32(BULK_STREAMS_MAX))
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(IDLE.try_into().expect("30 s are within a QUIC timeout")))
+        .ack_frequency_config(Some(acks));
+    if is_loopback {
+        transport.initial_mtu(LOOPBACK_MTU);
+    }
+    transport
+}
+
+/// Checks the certificate against a pin, or not at all: then the proofs of sign-in, which cover the TLS session and
+/// this certificate, are what authenticates the host. Its signature is verified in either case.
+#[derive(Debug)]
+struct Leaf {
+    pin: Option<[u8; 32]>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Leaf {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.pin {
+            Some(pin) if Sha256::digest(leaf).as_slice() != pin => {
+                Err(CertificateError::ApplicationVerificationFailure.into())
+            }
+            _ => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("only TLS 1.3 is spoken".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,344 @@
+//! The task of one connection: it sends what callers could not send by themselves and takes replies in.
+//!
+//! There is one such task for a lane, both directions in one poll, so that a reply wakes one task and
+//! that task wakes the caller: no further hop. It ends when the connection does, or when the session says
+//! so and everything is sent.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use steward_wire::frame::{self, ClientFrame, HostFrame};
+use steward_wire::{Ident, Limits, check, value};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::core::{After, Ending};
+use crate::session::{Shared, Which};
+
+/// Acknowledgements and dropped references wait this long for a frame that takes them along.
+const OWED_MS_MAX: u64 = 5;
+/// Two silent ticks make a heartbeat's 3 s at most.
+const TICK_MS: u64 = 1_500;
+/// First size of a read buffer; one that a large frame has outgrown shrinks back to it.
+const READ_BYTES: usize = 64 << 10;
+/// Streams of bulk replies that are read at once; the host may open no more of them.
+pub(crate) const BULK_STREAMS_MAX: u32 = 16;
+/// Turns after which the task lets others run.
+const TURNS_MAX: usize = 64;
+
+/// The sending half of a lane.
+#[derive(Debug)]
+pub(crate) enum Sink {
+    Quic(quinn::SendStream),
+    Unix(Arc<UnixStream>),
+}
+
+impl Sink {
+    /// Writes some of `bytes`. With a no-op waker it is a try: whoever polls next leaves its own waker.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Quic(stream) => Pin::new(stream).poll_write(cx, bytes).map_err(io::Error::from),
+            Self::Unix(stream) => loop {
+                match stream.try_write(bytes) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_write_ready(cx))?,
+                    written => return Poll::Ready(written),
+                }
+            },
+        }
+    }
+}
+
+/// The receiving half of a lane, or a stream that carries bulk replies.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Quic(quinn::RecvStream),
+    Unix(Arc<UnixStream>),
+}
+
+impl Source {
+    /// Reads into `buffer`; 0 bytes mean the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Quic(stream) => stream.poll_read(cx, buffer).map_err(io::Error::from),
+            Self::Unix(stream) => loop {
+                match stream.try_read(buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_read_ready(cx))?,
+                    read => return Poll::Ready(read),
+                }
+            },
+        }
+    }
+}
+
+/// Cuts what a source gives into frames.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    source: Source,
+    buffer: Vec<u8>,
+    /// Bytes of `buffer` that are read and not yet taken.
+    start: usize,
+    end: usize,
+}
+
+impl Frames {
+    pub(crate) fn new(source: Source) -> Self {
+        Self { source, buffer: vec![0; READ_BYTES], start: 0, end: 0 }
+    }
+
+    /// The next frame's body that is there whole.
+    fn next(&mut self, frame_bytes_max: usize) -> io::Result<Option<&[u8]>> {
+        let unread = &self.buffer[self.start..self.end];
+        let Some(length) = frame::length(unread) else { return Ok(None) };
+        if length > frame_bytes_max {
+            let message = format!("host sent a frame of {length} bytes, limit is {frame_bytes_max}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        let Some(body) = unread.get(frame::LENGTH_BYTES..frame::LENGTH_BYTES + length) else { return Ok(None) };
+        self.start += frame::LENGTH_BYTES + length;
+        Ok(Some(body))
+    }
+
+    /// Reads once; 0 bytes mean the end. Call it when [`Frames::next`] has no more.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+            if self.buffer.len() > READ_BYTES {
+                self.buffer = vec![0; READ_BYTES];
+            }
+        } else if self.end == self.buffer.len() {
+            if self.start > 0 {
+                self.buffer.copy_within(self.start..self.end, 0);
+                (self.start, self.end) = (0, self.end - self.start);
+            } else {
+                // Twice what has arrived: a length alone makes nobody allocate.
+                self.buffer.resize(self.buffer.len() * 2, 0);
+            }
+        }
+        let read = ready!(self.source.poll_read(cx, &mut self.buffer[self.end..]))?;
+        self.end += read;
+        Poll::Ready(Ok(read))
+    }
+
+    fn is_between_frames(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// The next frame, from a peer that is not signed in yet or does nothing but answer.
+    pub(crate) async fn read(&mut self, frame_bytes_max: usize) -> io::Result<Vec<u8>> {
+        loop {
+            if let Some(body) = self.next(frame_bytes_max)? {
+                return Ok(body.to_vec());
+            }
+            if std::future::poll_fn(|cx| self.poll_fill(cx)).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+/// The task's own state.
+pub(crate) struct Lane {
+    which: Which,
+    session: Arc<Shared>,
+    frames: Frames,
+    /// Streams of bulk replies, those that the host opened included.
+    bulk: Vec<Frames>,
+    accept: Option<Accept>,
+    /// Runs while something is owed.
+    owed: Option<Pin<Box<Sleep>>>,
+    tick: Pin<Box<Sleep>>,
+}
+
+type Accept = Pin<Box<dyn Future<Output = Result<quinn::RecvStream, quinn::ConnectionError>> + Send>>;
+
+fn accept(connection: quinn::Connection) -> Accept {
+    Box::pin(async move { connection.accept_uni().await })
+}
+
+impl Lane {
+    /// Runs a lane until its connection ends or the session is closed and everything is sent.
+    pub(crate) async fn run(which: Which, session: Arc<Shared>, frames: Frames) {
+        let mut lane = Self {
+            which,
+            accept: session.quic.clone().filter(|_| which == Which::Main).map(accept),
+            session,
+            frames,
+            bulk: Vec::new(),
+            owed: None,
+            tick: Box::pin(sleep(Duration::from_millis(TICK_MS))),
+        };
+        let ended = std::future::poll_fn(|cx| lane.poll(cx)).await;
+        let closing = lane.session.state.lock().closing;
+        let cause = match (ended, closing) {
+            (_, true) => "session was closed".into(),
+            (Ok(()), false) => "host closed the connection".into(),
+            (Err(error), false) => match lane.session.quic.as_ref().and_then(quinn::Connection::close_reason) {
+                Some(reason) => reason.to_string(),
+                None => error.to_string(),
+            },
+        };
+        if closing {
+            lane.linger().await;
+        }
+        lane.session.end(Ending { cause });
+    }
+
+    /// Gives the host a moment to read the goodbye: closing a QUIC connection throws away what is on its way.
+    async fn linger(&mut self) {
+        let session = Arc::clone(&self.session);
+        let Some(quic) = &session.quic else { return };
+        if let Some(pipe) = session.state.lock().pipes[self.which as usize].as_mut()
+            && let Sink::Quic(stream) = &mut pipe.sink
+        {
+            let _ = stream.finish();
+        }
+        // The host ends the stream or the connection once it has read the goodbye.
+        let read_to_end =
+            async { while let Ok(1..) = std::future::poll_fn(|cx| self.frames.poll_discard(cx)).await {} };
+        let _ = tokio::time::timeout(Duration::from_secs(1), read_to_end).await;
+        quic.close(0u32.into(), b"goodbye");
+    }
+
+    /// One poll: sends, receives, and looks at the timers until nothing moves. Nothing here is lost when the task is
+    /// dropped between two polls.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        for _ in 0..TURNS_MAX {
+            self.poll_timers(cx);
+            if self.session.state.lock().poll_flush(self.which, cx)?.is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut moved = false;
+            if let Poll::Ready(read) = self.frames.poll_fill(cx)? {
+                if read == 0 {
+                    return Poll::Ready(if self.frames.is_between_frames() {
+                        Ok(())
+                    } else {
+                        Err(io::Error::new(io::ErrorKind::UnexpectedEof, "host closed the connection within a frame"))
+                    });
+                }
+                self.session.take_in(&mut self.frames)?;
+                moved = true;
+            }
+            moved |= self.poll_bulk(cx)?;
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_timers(&mut self, cx: &mut Context<'_>) {
+        if self.which != Which::Main {
+            return;
+        }
+        if self.tick.as_mut().poll(cx).is_ready() {
+            self.tick.as_mut().reset(Instant::now() + Duration::from_millis(TICK_MS));
+            // The new time has to be polled, or nothing would wake the task at it.
+            let _ = self.tick.as_mut().poll(cx);
+            let mut state = self.session.state.lock();
+            if !std::mem::take(&mut state.sent_since_tick) {
+                state.put(|_, out| ClientFrame::Heartbeat.put(None, out));
+            }
+        }
+        let is_due = self.owed.as_mut().is_some_and(|owed| owed.as_mut().poll(cx).is_ready());
+        let mut state = self.session.state.lock();
+        if is_due {
+            self.owed = None;
+            state.is_owed_timed = false;
+            state.put(|core, out| core.put_owed(out));
+        }
+        if self.owed.is_none() && state.core.is_owing() {
+            state.is_owed_timed = true;
+            drop(state);
+            let mut owed = Box::pin(sleep(Duration::from_millis(OWED_MS_MAX)));
+            let _ = owed.as_mut().poll(cx);
+            self.owed = Some(owed);
+        }
+    }
+
+    /// Takes in replies that come on streams of their own.
+    fn poll_bulk(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let Some(quic) = &self.session.quic else { return Ok(false) };
+        let adopted = std::mem::take(&mut self.session.state.lock().adopted);
+        self.bulk.extend(adopted.into_iter().map(|stream| Frames::new(Source::Quic(stream))));
+        if let Some(accepting) = &mut self.accept
+            && let Poll::Ready(stream) = accepting.as_mut().poll(cx)
+        {
+            self.bulk.push(Frames::new(Source::Quic(stream?)));
+            self.accept = Some(accept(quic.clone()));
+            return Ok(true);
+        }
+        let mut moved = false;
+        let mut at = 0;
+        while let Some(frames) = self.bulk.get_mut(at) {
+            match frames.poll_fill(cx)? {
+                Poll::Pending => at += 1,
+                Poll::Ready(0) => {
+                    self.bulk.swap_remove(at);
+                }
+                Poll::Ready(_) => {
+                    self.session.take_in(frames)?;
+                    moved = true;
+                    at += 1;
+                }
+            }
+        }
+        Ok(moved)
+    }
+}
+
+impl Frames {
+    /// Reads on without looking.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        (self.start, self.end) = (0, 0);
+        self.poll_fill(cx)
+    }
+}
+
+impl Shared {
+    /// Takes in every frame that is there whole, under one lock, and wakes the callers after it.
+    fn take_in(&self, frames: &mut Frames) -> io::Result<()> {
+        let mut after = After::default();
+        let taken = {
+            let mut state = self.state.lock();
+            let mut take = || {
+                while let Some(body) = frames.next(self.limits.reply_bytes_max)? {
+                    // Sizes are bounded by the frame; what a reply nests is bounded by the check itself.
+                    let checked =
+                        check(body, &Limits { depth_max: DEPTH_MAX, items_max: u64::MAX }).map_err(invalid)?;
+                    match HostFrame::read(body).map_err(invalid)? {
+                        HostFrame::Reply(reply) => {
+                            let mut tokens: Vec<Ident> = Vec::new();
+                            if checked.tokens {
+                                value::tokens(reply.payload, &mut |ident| tokens.push(ident));
+                            }
+                            state.core.arrive(&reply, tokens, &mut after);
+                        }
+                        HostFrame::Goodbye { reason } => {
+                            tracing::info!(address = %self.address, reason, "host is going away");
+                            state.draining = Some(reason.to_owned());
+                        }
+                    }
+                }
+                Ok(())
+            };
+            let taken = take();
+            state.put_releases(&mut after);
+            taken
+        };
+        self.settle(after);
+        taken
+    }
+}
+
+/// Nesting of a reply: whatever the wire lets through at all.
+const DEPTH_MAX: u32 = steward_wire::check::DEPTH_MAX;
+
+fn invalid(malformed: steward_wire::Malformed) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("host sent what is no frame: {malformed}"))
+}

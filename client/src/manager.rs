@@ -1,0 +1,384 @@
+//! Managers: where proxies come from.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use steward_wire::describe::TypeInfo;
+use steward_wire::frame::Subject;
+use steward_wire::{Token, value};
+
+use crate::args::{Args, IntoArgs};
+use crate::connect::ConnectOptions;
+use crate::core::Class;
+use crate::error::{ConfigError, Error};
+use crate::owner::Owner;
+use crate::proxy::{Proxy, created, within};
+use crate::session::{Request, Session};
+use crate::start::{HostProcess, StartOptions};
+use crate::types::{
+    Array, Barrier, BoundedSemaphore, Condition, Dict, Event, JoinableQueue, LifoQueue, List, Lock, Namespace,
+    PriorityQueue, Queue, RLock, Semaphore, Set, Typed, Value,
+};
+
+/// A session with a host, from which proxies come.
+///
+/// One process needs one manager for each host: any number of tasks and threads share it. A clone is another
+/// handle of the same session, with an [`Owner`] of its own; the session ends, with a goodbye, when the last handle and
+/// the last proxy are gone. A host that [`Manager::start`] started ends with the last *manager*.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), steward_client::Error> {
+/// use steward_client::{Manager, Queue};
+/// let manager = Manager::connect("local").await?;
+/// let jobs: Queue<String> = manager.named("jobs").await?;
+/// jobs.put("sweep").await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Manager {
+    session: Arc<Session>,
+    owner: Owner,
+    host: Option<Arc<HostProcess>>,
+}
+
+impl Clone for Manager {
+    fn clone(&self) -> Self {
+        Self { session: Arc::clone(&self.session), owner: Owner::new(), host: self.host.clone() }
+    }
+}
+
+/// A line of [`Manager::objects`].
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[non_exhaustive]
+pub struct ObjectInfo {
+    /// Its number.
+    pub ident: u64,
+    /// Its type.
+    pub typeid: String,
+    /// The name it was given.
+    pub name: Option<String>,
+    /// How many sessions and containers refer to it.
+    pub references: u32,
+    /// How many calls wait in it; `None` while it is busy.
+    pub waiters: Option<u64>,
+}
+
+impl Manager {
+    /// Connects to `target`: `steward://host:port`, `steward+unix:///path`, or the name of a [context](crate::context)
+    /// (an empty one: the current). [`ConnectOptions`] say more.
+    ///
+    /// # Errors
+    /// As [`ConnectOptions::connect`].
+    pub async fn connect(target: &str) -> Result<Self, Error> {
+        ConnectOptions::new().connect(target).await
+    }
+
+    /// Starts a host of one's own and connects to it. It ends when the last manager that came of this is dropped, or when
+    /// this process ends, however it ends.
+    ///
+    /// # Errors
+    /// [`Error::Start`] with the end of what the host wrote to its standard error.
+    pub async fn start(options: StartOptions) -> Result<Self, Error> {
+        let (host, session) = options.start().await?;
+        Ok(Self { session, owner: Owner::new(), host: Some(Arc::new(host)) })
+    }
+
+    pub(crate) fn new(session: Arc<Session>) -> Self {
+        Self { session, owner: Owner::new(), host: None }
+    }
+
+    /// The same manager, whose proxies call as another owner.
+    #[must_use]
+    pub fn with_owner(&self, owner: Owner) -> Self {
+        Self { session: Arc::clone(&self.session), owner, host: self.host.clone() }
+    }
+
+    /// A new owner, for a task that takes an RLock or waits for a Condition on its own.
+    pub fn owner(&self) -> Owner {
+        Owner::new()
+    }
+
+    /// Where the host is, as it was dialled.
+    pub fn address(&self) -> &str {
+        &self.session.shared.address
+    }
+
+    /// The process of a host that [`Manager::start`] started.
+    pub fn host_process(&self) -> Option<&HostProcess> {
+        self.host.as_deref()
+    }
+
+    /// Makes an object.
+    ///
+    /// # Errors
+    /// Refused `UnknownType`, or over quota; raised whatever the constructor raises.
+    pub async fn create(&self, typeid: &str, args: impl IntoArgs) -> Result<Proxy, Error> {
+        let args = within(&self.session, self.owner, || args.into_args());
+        self.create_item(typeid, &args?, None).await
+    }
+
+    /// Makes an object of this name, or gets the one that has it.
+    ///
+    /// # Errors
+    /// As [`Manager::create`]; refused if the name belongs to an object of another type.
+    pub async fn create_named(&self, name: &str, typeid: &str, args: impl IntoArgs) -> Result<Proxy, Error> {
+        let args = within(&self.session, self.owner, || args.into_args());
+        self.create_item(typeid, &args?, Some(name)).await
+    }
+
+    /// The object of this name, made with the type's defaults if there is none yet.
+    ///
+    /// # Errors
+    /// As [`Manager::create_named`].
+    pub async fn named<P: Typed>(&self, name: &str) -> Result<P, Error> {
+        P::from_proxy(self.create_named(name, P::TYPEID, ()).await?)
+    }
+
+    /// The object of this name, whatever its type.
+    ///
+    /// # Errors
+    /// Raised `KeyError` if there is none.
+    pub async fn find(&self, name: &str) -> Result<Proxy, Error> {
+        self.host_proxy().call_proxy("named", (name,)).await
+    }
+
+    async fn create_item(&self, typeid: &str, args: &[u8], name: Option<&str>) -> Result<Proxy, Error> {
+        let request = Request::Create { owner: self.owner.number(), typeid, args, name };
+        let delivered = self.session.call(Class::Running, request).await?;
+        created(&self.session, self.owner, &delivered)
+    }
+
+    async fn typed<P: Typed>(&self, args: impl IntoArgs) -> Result<P, Error> {
+        P::from_proxy(self.create(P::TYPEID, args).await?)
+    }
+
+    /// A proxy for a token that came from outside this session: a file, another process.
+    ///
+    /// That the object still exists shows at the first call.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the token belongs to a host of another address.
+    pub fn proxy(&self, token: &Token) -> Result<Proxy, Error> {
+        if let Some(address) = &token.address
+            && address != self.address()
+        {
+            let message =
+                format!("object {} is kept at `{address}`, this manager is at `{}`", token.ident, self.address());
+            return Err(ConfigError::Option(message).into());
+        }
+        self.session.adopt(token.ident);
+        let token = Token { address: None, ..token.clone() };
+        Ok(Proxy::held(Arc::clone(&self.session), token, self.owner))
+    }
+
+    /// The host as an object: what it offers itself is called by name.
+    pub(crate) fn host_proxy(&self) -> Proxy {
+        Proxy::host(Arc::clone(&self.session), self.owner)
+    }
+
+    /// Every type that this tenant may create, and what it offers.
+    ///
+    /// # Errors
+    /// [`Error::Connection`]; unknown if the connection is lost meanwhile.
+    pub async fn types(&self) -> Result<Vec<TypeInfo>, Error> {
+        let delivered = self.session.call(Class::Running, Request::Describe { subject: Subject::All }).await?;
+        value::to_serde(&delivered.reply.payload)
+            .map_err(|error| Error::Decode { wanted: "Vec<TypeInfo>", cause: error.to_string() })
+    }
+
+    /// The tenant's objects.
+    ///
+    /// # Errors
+    /// Refused `Denied` without the role admin.
+    pub async fn objects(&self) -> Result<Vec<ObjectInfo>, Error> {
+        self.host_proxy().call("objects", ()).await
+    }
+
+    /// How many objects the tenant has.
+    ///
+    /// # Errors
+    /// [`Error::Connection`]; unknown if the connection is lost meanwhile.
+    pub async fn number_of_objects(&self) -> Result<u64, Error> {
+        self.host_proxy().call("number_of_objects", ()).await
+    }
+
+    /// A round trip to the host.
+    ///
+    /// # Errors
+    /// [`Error::Connection`]; unknown if the connection is lost meanwhile.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.host_proxy().call("ping", ()).await
+    }
+
+    /// Ends the host, and with it every session and object. A host that this manager started is waited for, and killed
+    /// if it does not end within 10 s.
+    ///
+    /// # Errors
+    /// Refused `Denied` without the role admin.
+    pub async fn shutdown(&self) -> Result<(), Error> {
+        let asked = self.host_proxy().call::<()>("shutdown", ()).await;
+        match &self.host {
+            Some(host) => {
+                self.session.close().await;
+                host.end().await;
+                Ok(())
+            }
+            // The host may end before its answer is out.
+            None => match asked {
+                Err(Error::Unknown(_)) => Ok(()),
+                asked => asked,
+            },
+        }
+    }
+
+    /// Says goodbye and waits until that is sent, a second at most. Proxies of this session then fail with
+    /// [`Error::Connection`]. Without it the goodbye is sent when the last handle is dropped, if its runtime still runs.
+    pub async fn close(self) {
+        self.session.close().await;
+    }
+
+    /// Makes a [`Queue`]; `maxsize` 0 means no bound.
+    ///
+    /// # Errors
+    /// Here and below as [`Manager::create`].
+    pub async fn queue<T>(&self, maxsize: u64) -> Result<Queue<T>, Error> {
+        self.typed((maxsize,)).await
+    }
+
+    /// Makes a [`JoinableQueue`].
+    ///
+    /// # Errors
+    /// As [`Manager::create`].
+    pub async fn joinable_queue<T>(&self, maxsize: u64) -> Result<JoinableQueue<T>, Error> {
+        self.typed((maxsize,)).await
+    }
+
+    /// Makes a [`LifoQueue`].
+    ///
+    /// # Errors
+    /// As [`Manager::create`].
+    pub async fn lifo_queue<T>(&self, maxsize: u64) -> Result<LifoQueue<T>, Error> {
+        self.typed((maxsize,)).await
+    }
+
+    /// Makes a [`PriorityQueue`].
+    ///
+    /// # Errors
+    /// As [`Manager::create`].
+    pub async fn priority_queue<T>(&self, maxsize: u64) -> Result<PriorityQueue<T>, Error> {
+        self.typed((maxsize,)).await
+    }
+
+    /// Makes an empty [`Dict`].
+    ///
+    /// # Errors
+    /// As [`Manager::create`].
+    pub async fn dict<K, V>(&self) -> Result<Dict<K, V>, Error> {
+        self.typed(()).await
+    }
+
+    /// Makes an empty [`List`].
+    ///
+    /// # Errors
+    /// As [`Manager::create`].
+    pub async fn list<T>(&self) -> Result<List<T>, Error> {
+        self.typed(()).await
+    }
+
+    /// Makes an empty [`Set`].
+    ///
+    /// # Errors
+    /// As [`Manager::create`].
+    pub async fn set<T>(&self) -> Result<Set<T>, Error> {
+        self.typed(()).await
+    }
+
+    /// Makes an empty [`Namespace`].
+    ///
+    /// # Errors
+    /// As [`Manager::create`].
+    pub async fn namespace(&self) -> Result<Namespace, Error> {
+        self.typed(()).await
+    }
+
+    /// Makes a [`Value`]; the typecode is kept and not looked at, as CPython's.
+    ///
+    /// # Errors
+    /// As [`Manager::create`].
+    pub async fn value<T: Serialize>(&self, typecode: &str, value: &T) -> Result<Value<T>, Error> {
+        self.typed((typecode, value)).await
+    }
+
+    /// Makes an [`Array`] of the numbers of `items`, in the C type that `typecode` names as Python's `array` does.
+    ///
+    /// # Errors
+    /// As [`Manager::create`]; raised `ValueError` for an unknown typecode, `OverflowError` for a number beyond it.
+    pub async fn array<T: Serialize>(&self, typecode: &str, items: &[T]) -> Result<Array<T>, Error> {
+        self.typed((typecode, items)).await
+    }
+
+    /// Makes a [`Lock`].
+    ///
+    /// # Errors
+    /// As [`Manager::create`].
+    pub async fn lock(&self) -> Result<Lock, Error> {
+        self.typed(()).await
+    }
+
+    /// Makes an [`RLock`].
+    ///
+    /// # Errors
+    /// As [`Manager::create`].
+    pub async fn rlock(&self) -> Result<RLock, Error> {
+        self.typed(()).await
+    }
+
+    /// Makes a [`Semaphore`] of `permits`.
+    ///
+    /// # Errors
+    /// As [`Manager::create`].
+    pub async fn semaphore(&self, permits: u64) -> Result<Semaphore, Error> {
+        self.typed((permits,)).await
+    }
+
+    /// Makes a [`BoundedSemaphore`] of `permits`.
+    ///
+    /// # Errors
+    /// As [`Manager::create`].
+    pub async fn bounded_semaphore(&self, permits: u64) -> Result<BoundedSemaphore, Error> {
+        self.typed((permits,)).await
+    }
+
+    /// Makes a [`Condition`] with an RLock of its own.
+    ///
+    /// # Errors
+    /// As [`Manager::create`].
+    pub async fn condition(&self) -> Result<Condition, Error> {
+        self.typed(()).await
+    }
+
+    /// Makes a [`Condition`] over a [`Lock`] or [`RLock`].
+    ///
+    /// # Errors
+    /// As [`Manager::create`]; raised or refused for anything else than a lock.
+    pub async fn condition_on(&self, lock: &impl Typed) -> Result<Condition, Error> {
+        self.typed(Args::new().arg(lock.proxy())).await
+    }
+
+    /// Makes an [`Event`].
+    ///
+    /// # Errors
+    /// As [`Manager::create`].
+    pub async fn event(&self) -> Result<Event, Error> {
+        self.typed(()).await
+    }
+
+    /// Makes a [`Barrier`] of `parties`.
+    ///
+    /// # Errors
+    /// As [`Manager::create`].
+    pub async fn barrier(&self, parties: u64) -> Result<Barrier, Error> {
+        self.typed((parties,)).await
+    }
+}
