@@ -4,7 +4,7 @@
 //! decoder costs an allocation and some thirty times the time, so this module reads and writes heads
 //! and leaves payloads where they are. It knows nothing of Steward's tags: [`crate::value`] does.
 //!
-//! Only definite lengths are known here; [`crate::check`] refuses the others before any of this runs
+//! Only definite lengths are known here; [`crate::check()`] refuses the others before any of this runs
 //! on a received item. A reader never panics, whatever it is given.
 
 use crate::Malformed;
@@ -139,19 +139,21 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads one head.
+    #[inline]
     pub fn head(&mut self) -> Result<Head, Malformed> {
-        let first = self.take(1)?[0];
-        let (major, info) = (first >> 5, first & 0x1f);
-        let (argument, width) = match info {
-            0..=23 => (u64::from(info), 0),
-            24 => (u64::from(self.take(1)?[0]), 1),
+        let first = *self.bytes.get(self.at).ok_or(Malformed::Truncated)?;
+        self.at += 1;
+        let (argument, width) = match first & 0x1f {
+            // Most heads end here.
+            small @ 0..=23 => (u64::from(small), 0),
+            24 => (u64::from(u8::from_be_bytes(self.array_of()?)), 1),
             25 => (u64::from(u16::from_be_bytes(self.array_of()?)), 2),
             26 => (u64::from(u32::from_be_bytes(self.array_of()?)), 4),
             27 => (u64::from_be_bytes(self.array_of()?), 8),
             31 => return Err(Malformed::Indefinite),
             _ => return Err(Malformed::Reserved(first)),
         };
-        let kind = match major {
+        let kind = match first >> 5 {
             0 => Kind::Unsigned,
             1 => Kind::Negative,
             2 => Kind::Bytes,
@@ -173,8 +175,11 @@ impl<'a> Reader<'a> {
         &self.bytes[start..self.at]
     }
 
+    #[inline]
     fn array_of<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        Ok(self.take(N)?.try_into().expect("take returns as many bytes as asked for"))
+        let taken = *self.bytes[self.at..].first_chunk::<N>().ok_or(Malformed::Truncated)?;
+        self.at += N;
+        Ok(taken)
     }
 
     fn expect(&mut self, kind: Kind) -> Result<u64, Malformed> {

@@ -405,7 +405,7 @@ impl<'a> ClientFrame<'a> {
         });
     }
 
-    /// Reads a frame's body (what follows the length). The body must have passed [`crate::check`], since payloads are
+    /// Reads a frame's body (what follows the length). The body must have passed [`crate::check()`], since payloads are
     /// handed out as they are.
     ///
     /// # Errors

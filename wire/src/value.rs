@@ -143,7 +143,7 @@ impl Value {
     /// bounded by the item: one `Value` for each item inside it, and the strings.
     ///
     /// # Errors
-    /// [`Malformed`], as [`crate::check`] with [`DEPTH_MAX`] and any number of items; and duplicate map keys, which are
+    /// [`Malformed`], as [`crate::check()`] with [`DEPTH_MAX`] and any number of items; and duplicate map keys, which are
     /// keys of the same type and value here (`1` and `1.0` are two keys to this function).
     pub fn decode(item: &[u8]) -> Result<Self, Malformed> {
         // After this every length is true and the depth is bounded, so what follows may trust both.
@@ -316,7 +316,7 @@ fn put_items(out: &mut Vec<u8>, items: &[Value]) {
 
 /// Calls `each` with every token inside `item`, front to back, nested ones and repeated ones included.
 ///
-/// The item must have passed [`check`]; of any other, what precedes the first fault is visited.
+/// The item must have passed [`check()`]; of any other, what precedes the first fault is visited.
 pub fn tokens(item: &[u8], each: &mut impl FnMut(Ident)) {
     // Items stand one after the other in depth-first order, so no structure has to be followed.
     let mut reader = Reader::new(item);

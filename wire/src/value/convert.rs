@@ -36,7 +36,7 @@ const RECURSION_MAX: usize = 4 * DEPTH_MAX as usize;
 const ANY: Limits = Limits { depth_max: DEPTH_MAX, items_max: u64::MAX };
 
 /// Encodes a type of the caller's as one item: structs and maps as maps, sequences and tuples as lists, `None` as null,
-/// an enum's variant as its name or as a map from its name. [`check`] accepts the result.
+/// an enum's variant as its name or as a map from its name. [`check()`] accepts the result.
 ///
 /// # Errors
 /// [`ConvertError::Encode`] if the type fails to serialize, [`ConvertError::Malformed`] if it nests deeper than

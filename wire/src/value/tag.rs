@@ -1,4 +1,4 @@
-//! The tags of the protocol. [`crate::check`] refuses every other one, and these around another shape.
+//! The tags of the protocol. [`crate::check()`] refuses every other one, and these around another shape.
 //!
 //! The first five are IANA's. The rest are Steward's own, from the range that anybody may use; each is three bytes on
 //! the wire. A number once given is never used for something else.

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use num_bigint::BigInt;
 use serde_json::{Value as Json, json};
 use steward_wire::auth::*;
+use steward_wire::cbor::{Kind, Reader};
 use steward_wire::frame::*;
 use steward_wire::value::{Date, Decimal, Time, TimeDelta, Value};
 use steward_wire::{Ident, Limits, Token, check};
@@ -315,4 +316,19 @@ fn the_handshake_matches_its_vectors() {
     }
     let refusal = ServerAnswer::decode(&hex(text(&file["refusal"], "hex")));
     assert!(matches!(refusal, Ok(ServerAnswer::Refused(refusal)) if refusal.code == RefusalCode::Denied));
+}
+
+#[test]
+fn the_specification_lists_every_tag_of_the_vectors() {
+    let specification = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/protocol.md"))
+        .expect("the specification");
+    let rows: Vec<&str> = specification.lines().filter_map(|line| line.strip_prefix("| ")).collect();
+    let listed = |tag: u64| {
+        rows.iter()
+            .any(|row| row.split('|').next().is_some_and(|tags| tags.split(',').any(|t| t.trim() == tag.to_string())))
+    };
+    for (name, value) in values() {
+        let head = Reader::new(&value.to_vec()).head().expect("an item");
+        assert!(head.kind != Kind::Tag || listed(head.argument), "{name}: tag {}", head.argument);
+    }
 }
