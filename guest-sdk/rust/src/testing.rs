@@ -221,16 +221,16 @@ impl<T: ObjectType> Harness<T> {
         self.step(Input::OwnerLost(OwnerLost { session, orderly }));
     }
 
-    /// Tells the object that a result never reached its client.
+    /// Tells the object that a result never reached its client. Calls are numbered from 1, in the order they were made.
     ///
     /// # Panics
     /// If the type has no such method, or the object breaks a rule.
     #[track_caller]
-    pub fn undelivered(&mut self, method: &str, result: &Item) {
+    pub fn undelivered(&mut self, call: CallId, method: &str, result: &Item) {
         let found = const { T::INFO }.methods.iter().position(|info| info.name == method);
         let method = found.unwrap_or_else(|| panic!("{} has no method `{method}`", T::INFO.typeid));
         let method = u32::try_from(method).expect("there are few methods");
-        self.step(Input::Undelivered { call: self.calls, method, payload: result.as_bytes().to_vec() });
+        self.step(Input::Undelivered { call, method, payload: result.as_bytes().to_vec() });
     }
 
     /// Tells the object how a call that it asked for ended.
