@@ -4,6 +4,7 @@
 //! value (see [`super::EXACT_BITS_MAX`]). Two differences from CPython, both because values are copies here: NaN is not
 //! even equal to itself inside containers, and a signalling NaN is unequal to everything instead of raising.
 
+use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
@@ -15,17 +16,36 @@ use crate::{Fault, Value};
 
 /// Whether `a == b`, as Python compares the values of two encoded items.
 ///
-/// Opaque items are equal if format and bytes are, tokens if they name the same object. What is not an item
-/// equals nothing.
+/// Opaque items are equal if format and bytes are, tokens if they name the same object. Bytes that are no item equal
+/// no item.
 pub fn equal(a: &[u8], b: &[u8]) -> bool {
-    match (scalar(a), scalar(b)) {
-        (Some(a), Some(b)) => a == b,
-        (Some(Scalar::Text(_) | Scalar::Null), None) | (None, Some(Scalar::Text(_) | Scalar::Null)) => false,
-        _ if a == b && !may_hold_nan(a) => true,
-        _ => match (Value::decode(a), Value::decode(b)) {
-            (Ok(a), Ok(b)) => equal_values(&a, &b),
-            _ => false,
-        },
+    Wanted::new(a).equals(b)
+}
+
+/// An item that many others are compared with. It is decoded once at most, so that looking through small items for
+/// a large one takes time for the small ones only.
+pub(crate) struct Wanted<'a> {
+    item: &'a [u8],
+    /// `None` if it is no item.
+    value: OnceCell<Option<Value>>,
+}
+
+impl<'a> Wanted<'a> {
+    pub(crate) fn new(item: &'a [u8]) -> Self {
+        Self { item, value: OnceCell::new() }
+    }
+
+    /// [`equal`].
+    pub(crate) fn equals(&self, other: &[u8]) -> bool {
+        match (scalar(self.item), scalar(other)) {
+            (Some(a), Some(b)) => a == b,
+            (Some(Scalar::Text(_) | Scalar::Null), None) | (None, Some(Scalar::Text(_) | Scalar::Null)) => false,
+            _ if self.item == other && !may_hold_nan(other) => true,
+            _ => match (self.value.get_or_init(|| Value::decode(self.item).ok()), Value::decode(other)) {
+                (Some(a), Ok(b)) => equal_values(a, &b),
+                _ => false,
+            },
+        }
     }
 }
 
@@ -105,16 +125,25 @@ pub(crate) fn equal_values(a: &Value, b: &Value) -> bool {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal_values(a, b))
         }
         (Map(a), Map(b)) => a.len() == b.len() && equal_maps(a, b),
-        (Set(a) | FrozenSet(a), Set(b) | FrozenSet(b)) => match (key::element_keys(a), key::element_keys(b)) {
-            (Ok(Some(a)), Ok(Some(b))) => a == b,
-            _ => false,
-        },
-        // Whatever else is hashable is equal if it is the same key.
-        _ => {
+        (Set(a) | FrozenSet(a), Set(b) | FrozenSet(b)) => {
+            let keys = || Ok::<_, Fault>((key::element_keys(a)?, key::element_keys(b)?));
+            a.len() == b.len() && matches!(keys(), Ok((Some(a), Some(b))) if a == b)
+        }
+        (Token(a), Token(b)) => a == b,
+        (Opaque { format: a, bytes: a_bytes }, Opaque { format: b, bytes: b_bytes }) => a == b && a_bytes == b_bytes,
+        (Date(a), Date(b)) => a == b,
+        (TimeDelta(a), TimeDelta(b)) => a == b,
+        (Uuid(a), Uuid(b)) => a == b,
+        (Null, Null) => true,
+        (Time(_), Time(_)) | (DateTime(..), DateTime(..)) | (Complex(..), _) | (_, Complex(..)) => {
             let (mut left, mut right) = (Vec::new(), Vec::new());
             matches!((key::put_value(a, &mut left), key::put_value(b, &mut right)), (Ok(true), Ok(true)))
                 && left == right
         }
+        _ => match (number(a), number(b)) {
+            (Some(a), Some(b)) => matches!(a.order(&b), Ok(Some(Ordering::Equal))),
+            _ => false,
+        },
     }
 }
 

@@ -125,7 +125,10 @@ pub(crate) fn put_value(value: &Value, out: &mut Vec<u8>) -> Result<bool, Fault>
     Ok(true)
 }
 
-/// The distinct keys of a set's elements, sorted; `None` if an element equals nothing.
+/// The keys of a set's elements, sorted; `None` if an element equals nothing.
+///
+/// A set that was sent with equal elements, as Python never does, keeps them and equals only its like: dropping them would
+/// make a comparison as long as the longer set.
 pub(crate) fn element_keys(items: &[Value]) -> Result<Option<Vec<Vec<u8>>>, Fault> {
     let mut findable = true;
     let mut keys = Vec::with_capacity(items.len());
@@ -135,7 +138,6 @@ pub(crate) fn element_keys(items: &[Value]) -> Result<Option<Vec<Vec<u8>>>, Faul
         keys.push(key);
     }
     keys.sort_unstable();
-    keys.dedup();
     Ok(findable.then_some(keys))
 }
 

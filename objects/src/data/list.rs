@@ -4,6 +4,7 @@ use std::mem;
 
 use steward_wire::cbor;
 
+use super::compare::Wanted;
 use super::items::{
     self, Held, ITEMS_MAX, Index, Item, REPEAT_BYTES_MAX, index_error, iterate, ssize, type_error, value_error,
 };
@@ -155,11 +156,13 @@ impl List {
             }
             ListMethod::Contains => {
                 let [value] = required(bind!());
-                out.returns_bool(id, self.items.iter().any(|item| compare::equal(item, value)));
+                let wanted = Wanted::new(value);
+                out.returns_bool(id, self.items.iter().any(|item| wanted.equals(item)));
             }
             ListMethod::Count => {
                 let [value] = required(bind!());
-                out.returns_int(id, self.items.iter().filter(|item| compare::equal(item, value)).count() as i64);
+                let wanted = Wanted::new(value);
+                out.returns_int(id, self.items.iter().filter(|item| wanted.equals(item)).count() as i64);
             }
             ListMethod::Len => {
                 let [] = bind!();
@@ -179,10 +182,10 @@ impl List {
             ListMethod::Index => {
                 let [value, start, stop] = bind!();
                 let value = value.expect(BOUND);
+                let wanted = Wanted::new(value);
                 let bound = |index: Option<&[u8]>, default| index.map_or(Ok(default), |index| self.bound(index));
                 let (start, stop) = (bound(start, 0)?, bound(stop, self.items.len())?);
-                let found =
-                    (start..stop.min(self.items.len())).find(|place| compare::equal(&self.items[*place], value));
+                let found = (start..stop.min(self.items.len())).find(|place| wanted.equals(&self.items[*place]));
                 let place = found.ok_or_else(|| value_error(format!("{} is not in list", repr::quoted(value))))?;
                 out.returns_int(id, place as i64);
             }
@@ -305,10 +308,11 @@ impl List {
             }
             ListMethod::Remove => {
                 let [value] = required(bind!());
+                let wanted = Wanted::new(value);
                 let place = self
                     .items
                     .iter()
-                    .position(|item| compare::equal(item, value))
+                    .position(|item| wanted.equals(item))
                     .ok_or_else(|| value_error("list.remove(x): x not in list"))?;
                 let item = self.items.remove(place);
                 self.held.remove(&item, out);

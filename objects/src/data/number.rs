@@ -13,7 +13,7 @@ use steward_wire::{cbor, value::Decimal};
 ///
 /// Beyond, it equals only a Decimal of the same digits and exponent, and ordering it among numbers of about its
 /// magnitude raises `OverflowError`. The same goes for an int beyond, compared with a Decimal.
-pub const EXACT_BITS_MAX: u64 = 65_536;
+pub const EXACT_BITS_MAX: u64 = 16_384;
 
 /// A finite number, taken apart.
 #[derive(Clone, Debug)]
