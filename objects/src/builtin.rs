@@ -16,13 +16,16 @@ pub struct Builtin {
     /// The methods, in the order of their indexes.
     pub methods: &'static [Method],
     /// Makes one. Tokens among the arguments that it stores are held through the outbox.
-    pub create: fn(Args<'_>, &mut Outbox) -> Result<Box<dyn Referent>, Fault>,
+    pub create: Create,
     /// The constructor's first argument may be a token of one of these types, whose cell the new object
     /// then joins ([`crate::Input::Join`]) instead of getting its own.
     pub joins: &'static [&'static str],
     /// Clients may create it; otherwise it is only returned by methods.
     pub constructible: bool,
 }
+
+/// Makes an object of a built-in type from its constructor's arguments.
+pub type Create = fn(Args<'_>, &mut Outbox) -> Result<Box<dyn Referent>, Fault>;
 
 /// A method of a built-in type.
 #[derive(Clone, Copy, Debug)]

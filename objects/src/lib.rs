@@ -14,7 +14,7 @@ mod outbox;
 pub mod sync;
 
 pub use args::Args;
-pub use builtin::{BUILTINS, Builtin, Method, Param, builtin};
+pub use builtin::{BUILTINS, Builtin, Create, Method, Param, builtin};
 pub use outbox::{Invocation, Outbox, Reply};
 pub use steward_wire::{Effect, Fault, Ident, Value, frame::Grant};
 

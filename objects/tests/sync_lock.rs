@@ -468,6 +468,9 @@ fn thousands_of_waiters_leave_from_anywhere_and_the_rest_keep_their_order() {
 
 // Against a model
 
+/// None, a truth value, or the kind of a fault.
+type Outcome = Result<Option<bool>, &'static str>;
+
 /// The naive one: lists, searched from the front.
 #[derive(Default)]
 struct Model {
@@ -480,7 +483,7 @@ struct Model {
     /// Call, condition, owner, depth.
     waiting: Vec<(u64, u32, Owner, u32)>,
     /// Call, result, and for grants whether abandoned.
-    answers: Vec<(u64, Result<Option<bool>, &'static str>, Option<bool>)>,
+    answers: Vec<(u64, Outcome, Option<bool>)>,
 }
 
 impl Model {

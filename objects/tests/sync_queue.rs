@@ -397,7 +397,7 @@ fn stored_tokens_keep_their_objects_until_they_leave() {
     let both = Value::List(vec![token("dict", 5), token("list", 6)]);
     let mut queue = Driver::new("Queue", &[int(2)]);
     let held = |queue: &Driver| queue.held.iter().map(|(ident, count)| (ident.0, *count)).collect::<Vec<_>>();
-    queue.now(owner(A), "put", &[both.clone()]).unwrap();
+    queue.now(owner(A), "put", std::slice::from_ref(&both)).unwrap();
     queue.now(owner(A), "put", &[token("dict", 5)]).unwrap();
     assert_eq!(held(&queue), [(5, 2), (6, 1)]);
     // A parked item is stored, too, and gone when its put is given up.
