@@ -59,9 +59,8 @@ fn fill<'a>(
     for _ in 0..reader.map()? {
         let name = reader.text()?;
         let value = reader.raw()?;
-        let takes = |param: &Param| {
-            param.name == name && matches!(param.kind, ParamKind::Normal | ParamKind::KeywordOnly)
-        };
+        let takes =
+            |param: &Param| param.name == name && matches!(param.kind, ParamKind::Normal | ParamKind::KeywordOnly);
         if let Some(at) = params.iter().position(takes) {
             if !matches!(slots[at], Slot::Empty) {
                 return Ok(Err(format!("got multiple values for argument '{name}'")));
@@ -163,11 +162,7 @@ pub fn rest<'a, T: Deserialize<'a>>(function: &str, param: &Param, slot: &Slot<'
 ///
 /// # Errors
 /// As [`one`].
-pub fn keywords<'a, T: Deserialize<'a>>(
-    function: &str,
-    param: &Param,
-    slot: &Slot<'a>,
-) -> Result<Vec<(String, T)>> {
+pub fn keywords<'a, T: Deserialize<'a>>(function: &str, param: &Param, slot: &Slot<'a>) -> Result<Vec<(String, T)>> {
     let Slot::Keywords(pairs) = slot else { return Ok(Vec::new()) };
     pairs.iter().map(|(name, item)| Ok(((*name).to_owned(), decode(function, param, item)?))).collect()
 }
@@ -182,10 +177,9 @@ fn refuse<T>(function: &str, param: &Param, item: &[u8], error: &Error) -> Resul
     let name = param.name;
     let found = python_type(item);
     match error {
-        Error::Mismatch if found != param.type_name && param.type_name != "any" => raise(
-            "TypeError",
-            format!("{function}() argument '{name}' must be {}, not {found}", param.type_name),
-        ),
+        Error::Mismatch if found != param.type_name && param.type_name != "any" => {
+            raise("TypeError", format!("{function}() argument '{name}' must be {}, not {found}", param.type_name))
+        }
         Error::Range => raise("OverflowError", format!("{function}() argument '{name}' is out of range")),
         error => raise("TypeError", format!("{function}() argument '{name}': {error}")),
     }

@@ -14,9 +14,7 @@ use crate::{Fault, Handle, Result, Stop, raise};
 pub type CallId = u64;
 
 /// Who calls and who holds: a session and one of that client's threads or tasks. Never reused.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Owner {
     /// The session.
     pub session: u64,

@@ -142,9 +142,7 @@ fn from_host(input: types::Input) -> Input {
                 types::Why::SessionEnded => Why::SessionEnded,
             },
         },
-        types::Input::OwnerLost(lost) => {
-            Input::OwnerLost(OwnerLost { session: lost.session, orderly: lost.orderly })
-        }
+        types::Input::OwnerLost(lost) => Input::OwnerLost(OwnerLost { session: lost.session, orderly: lost.orderly }),
         types::Input::Undelivered(lost) => {
             Input::Undelivered { call: lost.call, method: lost.method, payload: lost.payload }
         }

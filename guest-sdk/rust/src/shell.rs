@@ -177,7 +177,8 @@ impl Shell {
         let mut changed = false;
         let retry = match input {
             Input::Call { id, method, owner, args } => {
-                let called = self.call(now_ms, Waiting { id, method, owner, args: Item::from_bytes(args), until_ms: None });
+                let called =
+                    self.call(now_ms, Waiting { id, method, owner, args: Item::from_bytes(args), until_ms: None });
                 changed = called;
                 if called { Retry::All } else { Retry::Nothing }
             }

@@ -58,7 +58,9 @@ impl Answer {
     #[track_caller]
     pub fn value<V: DeserializeOwned>(self) -> V {
         match &self {
-            Self::Returned(item) | Self::Granted(item) => item.decode().unwrap_or_else(|error| panic!("{item:?}: {error}")),
+            Self::Returned(item) | Self::Granted(item) => {
+                item.decode().unwrap_or_else(|error| panic!("{item:?}: {error}"))
+            }
             other => panic!("expected a value, found {other:?}"),
         }
     }
@@ -286,7 +288,8 @@ impl<T: ObjectType> Harness<T> {
     where
         T: DeserializeOwned,
     {
-        let (_, state): (Option<u64>, crate::Bytes) = codec::from_slice(&self.save()).expect("what was saved is an item");
+        let (_, state): (Option<u64>, crate::Bytes) =
+            codec::from_slice(&self.save()).expect("what was saved is an item");
         codec::from_slice(&state.0).expect("what was saved loads")
     }
 

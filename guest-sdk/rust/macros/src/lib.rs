@@ -10,10 +10,7 @@ use parse::{Callable, Hook, LineKind, Object, ParamKind};
 
 /// Makes a type of plugin out of an `impl`: see the documentation of `steward-guest`.
 #[proc_macro_attribute]
-pub fn object(
-    attribute: proc_macro::TokenStream,
-    item: proc_macro::TokenStream,
-) -> proc_macro::TokenStream {
+pub fn object(attribute: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let mut item = parse_macro_input!(item as ItemImpl);
     match Object::parse(attribute.into(), &mut item) {
         Ok(object) => {
@@ -31,10 +28,10 @@ pub fn object(
 /// The implementations of `Object` and `ObjectType`.
 fn expand(object: &Object, item: &ItemImpl) -> TokenStream {
     let self_type = &item.self_ty;
-    let Object { typeid, version, doc, saves, .. } = object;
+    let Object { typeid, name, version, doc, saves, .. } = object;
 
     let constructor_params = params(&object.constructor);
-    let construct = call(&object.constructor, &format!("{typeid}.__init__"), &quote!(Self::new));
+    let construct = call(&object.constructor, &format!("{name}.__init__"), &quote!(Self::new));
 
     let infos = object.methods.iter().map(|method| {
         let (name, doc, read_only, params) = (&method.public_name, &method.doc, method.read_only, params(method));
@@ -47,8 +44,8 @@ fn expand(object: &Object, item: &ItemImpl) -> TokenStream {
         quote! { sg::Method { name: #name, params: #params, doc: #doc, read_only: #read_only, line: #line, returns: #returns } }
     });
     let calls = object.methods.iter().enumerate().map(|(at, method)| {
-        let (at, name) = (u32::try_from(at).expect("a method for each number"), &method.name);
-        let call = call(method, &format!("{typeid}.{}", method.public_name), &quote!(self.#name));
+        let (at, function) = (u32::try_from(at).expect("a method for each number"), &method.name);
+        let call = call(method, &format!("{name}.{}", method.public_name), &quote!(self.#function));
         quote! { #at => sg::encode(out, &{ #call }?), }
     });
     let timeouts = object.methods.iter().enumerate().filter_map(|(at, method)| {

@@ -7,13 +7,15 @@ use syn::meta::ParseNestedMeta;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{
-    Attribute, Error, Expr, ExprLit, FnArg, GenericArgument, Ident, ImplItem, ImplItemFn, ItemImpl, Lit, LitBool, LitStr,
-    Meta, Pat, PatType, PathArguments, Result, ReturnType, Token, Type, Visibility,
+    Attribute, Error, Expr, ExprLit, FnArg, GenericArgument, Ident, ImplItem, ImplItemFn, ItemImpl, Lit, LitBool,
+    LitStr, Meta, Pat, PatType, PathArguments, Result, ReturnType, Token, Type, Visibility,
 };
 
 /// The type.
 pub(crate) struct Object {
     pub(crate) typeid: String,
+    /// The Rust type's, which errors show.
+    pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) doc: String,
     pub(crate) saves: bool,
@@ -104,7 +106,9 @@ impl Object {
             Type::Path(path) if item.trait_.is_none() => path.path.segments.last().expect("a path has segments"),
             other => return Err(Error::new(other.span(), "#[object] stands before `impl Type`")),
         };
-        let typeid = typeid.unwrap_or_else(|| name.ident.unraw().to_string());
+        let span = name.span();
+        let name = name.ident.unraw().to_string();
+        let typeid = typeid.unwrap_or_else(|| name.clone());
 
         let (mut constructor, mut methods, mut hooks, mut lines) = (None, Vec::new(), Vec::new(), Vec::new());
         for function in item.items.iter_mut().filter_map(|item| match item {
@@ -123,14 +127,14 @@ impl Object {
                 return Err(Error::new(method.span(), "a method is a `pub fn` with `&self` or `&mut self`"));
             }
         }
-        let constructor = constructor
-            .ok_or_else(|| Error::new(name.span(), format!("`{typeid}` has no constructor: `pub fn new`")))?;
+        let constructor =
+            constructor.ok_or_else(|| Error::new(span, format!("`{name}` has no constructor: `pub fn new`")))?;
         let doc = match documentation(&item.attrs) {
             doc if doc.is_empty() => constructor.doc.clone(),
             doc => doc,
         };
         let version = version.value();
-        Ok(Self { typeid, version, doc, saves, constructor, methods, lines, hooks })
+        Ok(Self { typeid, name, version, doc, saves, constructor, methods, lines, hooks })
     }
 }
 
@@ -223,19 +227,7 @@ fn callable(function: &mut ImplItemFn, attribute: Option<Attribute>, lines: &mut
         },
     };
     let doc = documentation(&function.attrs);
-    Ok(Callable {
-        name,
-        public_name,
-        doc,
-        takes_context,
-        params,
-        output,
-        fallible,
-        read_only,
-        line,
-        timeout,
-        returns,
-    })
+    Ok(Callable { name, public_name, doc, takes_context, params, output, fallible, read_only, line, timeout, returns })
 }
 
 fn param(param: &mut PatType) -> Result<Param> {
