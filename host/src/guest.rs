@@ -1,0 +1,380 @@
+//! Plugins: types whose objects are WebAssembly components.
+//!
+//! The host steps a plugin's object as it steps a built-in one, through [`Referent`]. What happens inside the
+//! sandbox reaches the host as replies, requests and faults, each checked before anything else sees it; a guest
+//! that traps, runs past its deadline or breaks the rules poisons its own object, and nothing else.
+//!
+//! * Every object has a Store of its own: a trap ends that object only, its memory is counted and freed with it,
+//!   and freeing it runs no guest code.
+//! * Guests are called synchronously and through typed bindings. Waiting is data ([`crate`]'s cells park calls),
+//!   never a suspended stack.
+//! * A guest sees the time and a seed that its input carries, and can write to the log. It has no clock, no randomness,
+//!   no file, no socket and no environment: a component that imports anything else is refused.
+//! * CPU time is what counts against the deadline of a step. A step that merely waits for a processor is never cut.
+//!
+//! This module and its children are the only code that knows wasmtime.
+
+mod artefact;
+mod clock;
+mod compile;
+mod describe;
+mod engine;
+mod object;
+mod placement;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use steward_objects::{Args, Fault, Ident, Referent, common};
+use steward_wire::describe::TypeInfo;
+use wasmtime::Engine;
+use wasmtime::component::{HasSelf, Linker};
+
+pub use artefact::CacheConfig;
+pub use compile::{CompileLimits, Compiler, compile_main};
+pub use describe::{BadDescription, DescribeLimits};
+pub use engine::MemoryProfile;
+pub use placement::Placement;
+
+use artefact::{Artefact, Cache};
+use clock::Clock;
+use object::{Inside, Object, Who};
+
+/// The plugin world's generated bindings.
+mod bindings {
+    #![expect(missing_docs, unreachable_pub, unused_variables, reason = "generated from the documented wit/")]
+    #![expect(unsafe_code, reason = "generated typed calls, whose types were compared when the component was loaded")]
+
+    wasmtime::component::bindgen!({
+        path: "../wit/0.1.0",
+        world: "plugin",
+    });
+}
+
+/// Name of the method that answers with a copy of the object's value, as CPython has it.
+const GET_VALUE: &str = "#GETVALUE";
+
+/// How guests are run, and what each of them may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestConfig {
+    /// How often a running guest looks up from its work, in milliseconds.
+    pub epoch_tick_ms: u64,
+    /// CPU milliseconds of one step, of creating an object and of describing a plugin. Beyond them the guest is cut, which
+    /// poisons its object.
+    pub step_cpu_ms: u64,
+    /// Bytes of one object's linear memory. Growing beyond them fails inside the guest.
+    pub memory_bytes_max: usize,
+    /// Elements of one table. Growing beyond them fails inside the guest.
+    pub table_elements_max: usize,
+    /// Core instances that one component may be made of; a plugin with more is refused.
+    pub instances_max: u32,
+    /// Tables that one component may have; a plugin with more is refused.
+    pub tables_max: u32,
+    /// Bytes of stack that a guest's calls may use. Recursing beyond them traps.
+    pub wasm_stack_bytes: usize,
+    /// Objects of plugins at the same time, in the whole host; creating more is refused. The machine may allow
+    /// fewer: see [`Guests::memory_profile`].
+    pub objects_max: u32,
+    /// Calls that one object may leave unanswered; more are refused.
+    pub parked_max: usize,
+    /// Tokens that one object may hold, each as often as it is stored. Holding more poisons it.
+    pub tokens_held_max: usize,
+    /// Calls that one step may ask for. Asking for more poisons the object.
+    pub invokes_max: usize,
+    /// Bytes of a reply. A longer one poisons the object; what a guest hands over in one step is limited to this and 1 MiB.
+    pub reply_bytes_max: usize,
+    /// Bounds of an encoded item that comes from a guest.
+    pub item_limits: steward_wire::Limits,
+    /// Bytes of one line of log; longer ones are cut.
+    pub log_line_bytes_max: usize,
+    /// Bytes that one step may log; what is more is dropped and counted.
+    pub log_step_bytes_max: usize,
+    /// Bytes that one object may log within a minute; what is more is dropped and counted.
+    pub log_minute_bytes_max: usize,
+    /// Bounds of what a plugin says of itself.
+    pub describe_limits: DescribeLimits,
+    /// How plugins are compiled.
+    pub compiler: Compiler,
+    /// What compiling one plugin may use.
+    pub compile_limits: CompileLimits,
+    /// Where compiled plugins are kept; `None` compiles them at every start.
+    pub cache: Option<CacheConfig>,
+}
+
+impl GuestConfig {
+    /// The defaults, with this way of compiling and without a cache.
+    pub fn new(compiler: Compiler) -> Self {
+        Self {
+            epoch_tick_ms: 1,
+            step_cpu_ms: 100,
+            memory_bytes_max: 64 << 20,
+            table_elements_max: 10_000,
+            instances_max: 16,
+            tables_max: 4,
+            wasm_stack_bytes: 512 << 10,
+            objects_max: 12_000,
+            parked_max: 10_000,
+            tokens_held_max: 65_536,
+            invokes_max: 1_000,
+            reply_bytes_max: 4 << 20,
+            item_limits: steward_wire::Limits::default(),
+            log_line_bytes_max: 4 << 10,
+            log_step_bytes_max: 64 << 10,
+            log_minute_bytes_max: 1 << 20,
+            describe_limits: DescribeLimits::default(),
+            compiler,
+            compile_limits: CompileLimits::default(),
+            cache: None,
+        }
+    }
+}
+
+/// Why guests cannot be run at all, or why a plugin is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestError {
+    /// wasmtime does not start with this configuration on this machine.
+    #[error("guests cannot be run here: {0}")]
+    Engine(String),
+    /// The thread or the cache could not be set up.
+    #[error("guests cannot be run here: {0}")]
+    Io(#[from] io::Error),
+    /// The component is larger than allowed.
+    #[error("component is {bytes} bytes, limit is {limit}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// It is not a component, uses features that are off, imports what is not lent, or lacks what the world exports.
+    #[error("not a plugin: {0}")]
+    Invalid(String),
+    /// Compiling took more CPU time than allowed.
+    #[error("compiling took more than {cpu_s} s of CPU time")]
+    CompileCpu {
+        /// The limit.
+        cpu_s: u64,
+    },
+    /// Compiling took longer than allowed.
+    #[error("compiling took longer than {wall_ms} ms")]
+    CompileTime {
+        /// The limit.
+        wall_ms: u64,
+    },
+    /// Compiling took more memory than allowed.
+    #[error("compiling took more than {bytes} bytes of memory")]
+    CompileMemory {
+        /// The limit.
+        bytes: u64,
+    },
+    /// The compiler could not be started or talked to.
+    #[error("compiler: {0}")]
+    Compiler(#[source] io::Error),
+    /// The compiler ended without an answer.
+    #[error("compiler ended with {status}: {complaint}")]
+    CompilerEnded {
+        /// How it ended.
+        status: String,
+        /// The last it said.
+        complaint: String,
+    },
+    /// `describe` trapped or was cut.
+    #[error("plugin trapped in `describe`: {0}")]
+    DescribeTrapped(String),
+    /// `describe` answered something that cannot be offered.
+    #[error("plugin describes itself badly: {0}")]
+    Description(#[from] BadDescription),
+}
+
+impl GuestError {
+    fn engine(error: wasmtime::Error) -> Self {
+        Self::Engine(format!("{error:#}"))
+    }
+
+    fn invalid(error: wasmtime::Error) -> Self {
+        Self::Invalid(format!("{error:#}"))
+    }
+}
+
+/// All that the guests of a host share; cloning shares it.
+#[derive(Clone)]
+pub struct Guests {
+    runtime: Arc<Runtime>,
+}
+
+struct Runtime {
+    /// Before the engine, so that its thread ends first.
+    clock: Clock,
+    engine: Engine,
+    linker: Linker<Inside>,
+    cache: Option<Cache>,
+    profile: MemoryProfile,
+    config: GuestConfig,
+}
+
+impl std::fmt::Debug for Guests {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guests").field("profile", &self.runtime.profile).finish_non_exhaustive()
+    }
+}
+
+impl Guests {
+    /// Sets up what guests need: an engine with room for their memories, the thread that interrupts them, the cache.
+    ///
+    /// # Errors
+    /// [`GuestError::Engine`] and [`GuestError::Io`].
+    pub fn new(config: GuestConfig) -> Result<Self, GuestError> {
+        let profile = MemoryProfile::choose(config.objects_max);
+        let engine = engine::running(&config, &profile).map_err(GuestError::engine)?;
+        let clock = Clock::start(engine.clone(), Duration::from_millis(config.epoch_tick_ms))?;
+        let cache = config.cache.as_ref().map(|cache| Cache::open(cache, &engine)).transpose()?;
+        let mut linker = Linker::new(&engine);
+        bindings::Plugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |inside| inside).map_err(GuestError::engine)?;
+        Ok(Self { runtime: Arc::new(Runtime { clock, engine, linker, cache, profile, config }) })
+    }
+
+    /// How memory is laid out on this machine, to be stated when the host starts.
+    pub fn memory_profile(&self) -> MemoryProfile {
+        self.runtime.profile
+    }
+
+    /// Compiles a component, or takes its compiled form from the cache, and asks it what it offers. `name` stands for
+    /// it in the log. Blocks for as long as compiling takes.
+    ///
+    /// # Errors
+    /// [`GuestError`], all but `Engine` and `Io`.
+    pub fn load(&self, name: &str, component: &[u8]) -> Result<Arc<Plugin>, GuestError> {
+        let runtime = &self.runtime;
+        let cached = runtime.cache.as_ref().and_then(|cache| cache.get(component));
+        let artefact = match cached {
+            Some(artefact) => artefact,
+            None => {
+                let config = &runtime.config;
+                let artefact = compile::compile(component, &config.compiler, &config.compile_limits)?;
+                if let Some(cache) = &runtime.cache {
+                    cache.put(component, &artefact);
+                }
+                artefact
+            }
+        };
+        let component = artefact.load(&runtime.engine).map_err(GuestError::invalid)?;
+        let pre = runtime.linker.instantiate_pre(&component).map_err(GuestError::invalid)?;
+        let pre = bindings::PluginPre::new(pre).map_err(GuestError::invalid)?;
+
+        let who = Who { runtime: Arc::clone(runtime), plugin: name.into(), typeid: String::new() };
+        let described = object::describe(&pre, who).map_err(GuestError::DescribeTrapped)?;
+        let types = describe::check(described, &runtime.config.describe_limits)?
+            .into_iter()
+            .map(|described| {
+                let method = |name| described.info.methods.iter().position(|method| method.name == name);
+                Arc::new(PluginType {
+                    get_value: method(GET_VALUE),
+                    str: method("__str__"),
+                    repr: method("__repr__"),
+                    who: Arc::new(Who {
+                        runtime: Arc::clone(runtime),
+                        plugin: name.into(),
+                        typeid: described.info.typeid.clone(),
+                    }),
+                    placement: Placement::new(),
+                    info: described.info,
+                    version: described.version,
+                    saves: described.saves,
+                })
+            })
+            .collect();
+        Ok(Arc::new(Plugin { pre, types }))
+    }
+}
+
+/// A loaded component.
+pub struct Plugin {
+    pre: bindings::PluginPre<Inside>,
+    types: Vec<Arc<PluginType>>,
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plugin").field("types", &self.types).finish_non_exhaustive()
+    }
+}
+
+/// What an object is told when it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Birth<'a> {
+    /// Its tenant, which it may know.
+    pub tenant: &'a str,
+    /// Its number, for the log and for `repr`.
+    pub ident: Ident,
+    /// The host's clock.
+    pub now_ms: u64,
+    /// For guests that want randomness. The seeds of steps that are not calls are derived from it.
+    pub seed: u64,
+}
+
+impl Plugin {
+    /// The types it offers, never none.
+    pub fn types(&self) -> &[Arc<PluginType>] {
+        &self.types
+    }
+
+    /// Makes an object of the type at place `index` of [`Plugin::types`]. Runs guest code, for as long as a step may.
+    ///
+    /// # Errors
+    /// Raised: what the plugin's constructor raises. Refused: `GuestTrap` if it traps or is cut, `OverQuota`
+    /// (retryable) if the host has no room for another object.
+    ///
+    /// # Panics
+    /// If there is no type at `index`.
+    pub fn create(&self, index: usize, args: Args<'_>, birth: Birth<'_>) -> Result<Box<dyn Referent>, Fault> {
+        let object = Object::create(&self.pre, Arc::clone(&self.types[index]), args, birth)?;
+        Ok(Box::new(object))
+    }
+}
+
+/// A type of a plugin.
+#[derive(Debug)]
+pub struct PluginType {
+    info: TypeInfo,
+    version: String,
+    saves: bool,
+    placement: Placement,
+    who: Arc<Who>,
+    /// Places of the methods that stand for [`steward_objects::common`].
+    get_value: Option<usize>,
+    str: Option<usize>,
+    repr: Option<usize>,
+}
+
+impl PluginType {
+    /// Its constructor and methods.
+    pub fn info(&self) -> &TypeInfo {
+        &self.info
+    }
+
+    /// The plugin's own version of it, `major.minor.patch`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Whether its objects can be saved and loaded.
+    pub fn saves(&self) -> bool {
+        self.saves
+    }
+
+    /// Place of a method in the plugin's own list, if there is such a method.
+    fn place_of(&self, method: u16) -> Option<usize> {
+        match method {
+            common::GET_VALUE => self.get_value,
+            common::STR => self.str.or(self.repr),
+            common::REPR => self.repr,
+            index => Some(usize::from(index)).filter(|index| *index < self.info.methods.len()),
+        }
+    }
+
+    /// Where its steps should run.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+}
