@@ -263,6 +263,16 @@ impl Core {
         }
     }
 
+    /// Counts one more handle of `ident` if anything of it is known; says whether it did.
+    pub(crate) fn hold_known(&mut self, ident: Ident) -> bool {
+        let known = self.refs.get_mut(&ident);
+        if let Some(count) = known {
+            count.held += 1;
+            return true;
+        }
+        false
+    }
+
     /// Counts one handle less. The reference itself goes with a later frame, unless it is held again by then.
     pub(crate) fn let_go(&mut self, ident: Ident) {
         if let Some(count) = self.refs.get_mut(&ident) {

@@ -292,6 +292,13 @@ impl Lane {
     }
 }
 
+impl Drop for Lane {
+    /// A lane whose runtime was shut down ends its session, so that no caller waits for ever. Otherwise that is done already.
+    fn drop(&mut self) {
+        self.session.end(Ending { cause: "the runtime of its connection was shut down".into() });
+    }
+}
+
 impl Frames {
     /// Reads on without looking.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -328,7 +335,7 @@ impl Shared {
                 Ok(())
             };
             let taken = take();
-            state.put_releases(&mut after);
+            self.put_releases(&mut state, &mut after);
             taken
         };
         self.settle(after);

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 use steward_wire::frame::{self, ClientFrame, Guard, Method, Subject};
-use steward_wire::{Effect, Fault, Ident};
+use steward_wire::{Effect, Fault, Ident, value};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::core::{After, Class, Core, Ending, Reply};
@@ -110,9 +110,10 @@ impl State {
     /// Appends frames to the main lane.
     pub(crate) fn put(&mut self, append: impl FnOnce(&mut Core, &mut Vec<u8>)) {
         if let Some(main) = &mut self.pipes[Which::Main as usize] {
+            let before = main.out.len();
             append(&mut self.core, &mut main.out);
+            self.sent_since_tick |= main.out.len() > before;
         }
-        self.sent_since_tick = true;
     }
 
     /// For a lane's task. Ready once the session is closing and everything is sent.
@@ -130,17 +131,6 @@ impl State {
             pipe.room.drain(..).for_each(Waker::wake);
         }
         Ok(if flushed.is_ready() && self.closing { Poll::Ready(()) } else { Poll::Pending })
-    }
-
-    /// Sends releases that wait, each in place of a call that has just ended.
-    pub(crate) fn put_releases(&mut self, after: &mut After) {
-        self.put(|core, out| {
-            core.put_releases(out, || {
-                let free = after.running_freed > 0;
-                after.running_freed -= usize::from(free);
-                free
-            });
-        });
     }
 
     /// Tells the lane's task that there is something to do.
@@ -170,6 +160,28 @@ impl Shared {
         self.running.add_permits(after.running_freed);
         self.parked.add_permits(after.parked_freed);
         after.wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Sends releases that wait, as far as the host's limit allows, and has the main lane woken for them.
+    pub(crate) fn put_releases(&self, state: &mut State, after: &mut After) {
+        let mut is_any = false;
+        state.put(|core, out| {
+            core.put_releases(out, || {
+                // In place of a call that has just ended, or with a permit of its own.
+                let is_free = match after.running_freed.checked_sub(1) {
+                    Some(left) => {
+                        after.running_freed = left;
+                        true
+                    }
+                    None => self.running.try_acquire().map(SemaphorePermit::forget).is_ok(),
+                };
+                is_any |= is_free;
+                is_free
+            });
+        });
+        if is_any {
+            after.wakers.extend(state.lane(Which::Main));
+        }
     }
 
     pub(crate) fn end(&self, ending: Ending) {
@@ -275,6 +287,8 @@ struct Flight<'a> {
     session: &'a Session,
     seq: u64,
     target: (Ident, u64),
+    /// Objects that its arguments name, held until it is over.
+    named: Vec<Ident>,
     /// Its frame has left, or will for certain.
     sent: bool,
     fetched: bool,
@@ -282,6 +296,9 @@ struct Flight<'a> {
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
+        if !self.named.is_empty() {
+            self.session.let_go(std::mem::take(&mut self.named));
+        }
         if self.fetched {
             return;
         }
@@ -296,9 +313,9 @@ impl Drop for Flight<'_> {
             } else {
                 state.core.withdraw(self.seq, &mut after);
             }
+            shared.put_releases(&mut state, &mut after);
         }
         shared.settle(after);
-        self.session.flush_releases();
     }
 }
 
@@ -366,8 +383,8 @@ impl Session {
             Ok(reply) if reply.effect == Effect::Returned => Ok(Delivered { session: Arc::clone(self), reply }),
             Ok(reply) => {
                 let delivered = Delivered { session: Arc::clone(self), reply };
-                let fault = Fault::read(delivered.reply.effect, &delivered.reply.payload)
-                    .map_err(|malformed| Error::malformed::<Fault>(malformed))?;
+                let fault =
+                    Fault::read(delivered.reply.effect, &delivered.reply.payload).map_err(Error::malformed::<Fault>)?;
                 Err(Error::from_fault(fault))
             }
             Err(ending) => Err(Error::Unknown(ending.unknown())),
@@ -429,7 +446,7 @@ impl Session {
         if let Some(lane) = lane {
             lane.wake();
         }
-        Ok(Flight { session: self, seq, target, sent: true, fetched: false })
+        Ok(Flight { session: self, seq, target, named: Vec::new(), sent: true, fetched: false })
     }
 
     async fn send_bulk(
@@ -441,19 +458,23 @@ impl Session {
         // One permit for each call while it is being sent: that bounds the frames in memory.
         let _sending = self.bulk.acquire().await.expect("the semaphore is never closed");
         let target = request.target();
+        // Another stream has no order with the lane, on which these must not be dropped before the call is there.
+        let mut named = Vec::new();
+        if let Request::Call { args, .. } | Request::Create { args, .. } = request {
+            value::tokens(args, &mut |ident| named.push(ident));
+        }
         let seq = {
             let mut state = self.shared.state.lock();
             self.is_usable(&state)?;
+            named.retain(|&ident| state.core.hold_known(ident));
             state.core.expect(class, target, true)
         };
         permit.forget();
-        let mut flight = Flight { session: self, seq, target, sent: false, fetched: false };
+        let mut flight = Flight { session: self, seq, target, named, sent: false, fetched: false };
         let mut bytes = Vec::with_capacity(request.bytes_max());
         request.frame(seq).put(None, &mut bytes);
         let lane = match &self.shared.quic {
             Some(quic) => {
-                // The stream has no order with the lane, so what the lane carries before must not be needed here,
-                // and nothing that is: references of a call's target and arguments are held by its caller.
                 let (send, receive) = quic.open_bi().await.map_err(|error| self.shared.lost(&error.to_string()))?;
                 let mut send = ResetOnDrop(Some(send));
                 send.write_all(&bytes).await.map_err(|error| self.shared.lost(&error.to_string()))?;
@@ -495,32 +516,13 @@ impl Session {
 
     /// Releases a lock without waiting: what dropping a guard does.
     pub(crate) fn release(&self, ident: Ident, owner: u64) {
-        self.shared.state.lock().core.release(ident, owner);
-        self.flush_releases();
-    }
-
-    fn flush_releases(&self) {
-        let mut lane = None;
+        let mut after = After::default();
         {
             let mut state = self.shared.state.lock();
-            let mut permitted = 0;
-            state.put(|core, out| {
-                core.put_releases(out, || match self.shared.running.try_acquire() {
-                    Ok(permit) => {
-                        permit.forget();
-                        permitted += 1;
-                        true
-                    }
-                    Err(_) => false,
-                });
-            });
-            if permitted > 0 {
-                lane = state.lane(Which::Main);
-            }
+            state.core.release(ident, owner);
+            self.shared.put_releases(&mut state, &mut after);
         }
-        if let Some(lane) = lane {
-            lane.wake();
-        }
+        self.shared.settle(after);
     }
 
     pub(crate) fn hold(&self, ident: Ident) {
