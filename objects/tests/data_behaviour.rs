@@ -240,7 +240,7 @@ fn sort_keeps_equal_items_in_order_both_ways_and_all_items_after_a_fault() {
     assert_eq!(shown(&mut list), "[2, 2.0, 2, 2.0, 1, 1.0, 0, 0.0]");
 
     let mixed = Value::List(vec![Value::Int(3), Value::Int(1), Value::Int(2), text("x"), Value::Int(0)]);
-    let mut list = Driver::new("list", &[mixed.clone()]);
+    let mut list = Driver::new("list", std::slice::from_ref(&mixed));
     assert_eq!(raised(list.now(ME, "sort", &[])), "TypeError: '<' not supported between instances of 'str' and 'int'");
     assert_eq!(value(&mut list), mixed);
     let keyed = list.call_facet(0, ME, "sort", &[], &[("key", Value::Int(1))]);
@@ -446,7 +446,7 @@ fn nan_is_a_key_of_its_own_each_time() {
         dict.now(ME, "__setitem__", &[nan.clone(), Value::Int(n)]).expect("sets");
     }
     assert_eq!(shown(&mut dict), "{nan: 0, nan: 1, nan: 2}");
-    assert_eq!(raised(dict.now(ME, "__getitem__", &[nan.clone()])), "KeyError: nan");
+    assert_eq!(raised(dict.now(ME, "__getitem__", std::slice::from_ref(&nan))), "KeyError: nan");
     dict.now(ME, "popitem", &[]).expect("pops");
     assert_eq!(dict.now(ME, "__len__", &[]), Ok(Value::Int(2)));
     let inside = tuple(&[Value::Int(1), nan.clone()]);

@@ -6,6 +6,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 use steward_objects::{Fault, Ident, Owner, Value};
 use steward_wire::value::tokens;
 use support::{Driver, text, token};
@@ -409,7 +410,12 @@ fn set_step(driver: &mut Driver, model: &mut Vec<Value>, op: SetOp) -> Result<()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    // A failure is kept beside this file, and run again first.
+    #![proptest_config(ProptestConfig {
+        cases: 300,
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn list_is_as_its_model(ops in proptest::collection::vec(list_ops(), 1..60)) {
@@ -442,7 +448,7 @@ proptest! {
         let mut namespace = Driver::new("Namespace", &[]);
         let mut model = BTreeMap::new();
         for (name, value) in writes {
-            check(&mut single, "set", &[value.clone()], Ok(Value::Null), &value)?;
+            check(&mut single, "set", std::slice::from_ref(&value), Ok(Value::Null), &value)?;
             model.insert(name.clone(), value.clone());
             let pairs = model.iter().map(|(name, value)| (text(name), value.clone())).collect();
             check(&mut namespace, "__setattr__", &[text(&name), value], Ok(Value::Null), &Value::Map(pairs))?;
