@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
-use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -704,14 +703,4 @@ impl Namespace {
     pub fn delete(&self, name: &str) -> Call<()> {
         self.proxy.call_static("__delattr__", (name,))
     }
-}
-
-/// Keeps a type without values from being built by accident.
-#[expect(
-    dead_code,
-    reason = "checked by the compiler alone: typed proxies are Send and Sync whatever their values are"
-)]
-fn typed_proxies_cross_threads() {
-    fn check<T: Send + Sync>(_: PhantomData<T>) {}
-    check(PhantomData::<Dict<std::rc::Rc<()>, *const ()>>);
 }
