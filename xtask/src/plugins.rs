@@ -99,7 +99,7 @@ fn build_modules<'a>(folders: impl Iterator<Item = &'a PathBuf>) -> Result<BTree
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--profile=guest", "--target", TARGET, "--message-format=json-render-diagnostics"]);
     for folder in folders {
-        cargo.arg(format!("--package=path+file://{}", folder.display()));
+        cargo.arg("--package").arg(package_name(folder)?);
     }
     // The flags of .cargo/config.toml count, which these would replace.
     cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
@@ -117,6 +117,13 @@ fn build_modules<'a>(folders: impl Iterator<Item = &'a PathBuf>) -> Result<BTree
         }
     }
     Ok(modules)
+}
+
+/// The name of the package in a folder of this checkout, whose manifests are plain enough to be read by the line.
+fn package_name(folder: &Path) -> Result<String> {
+    let manifest = fs::read_to_string(folder.join("Cargo.toml"))?;
+    let name = manifest.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+    Ok(name.with_context(|| format!("{} names no package", folder.display()))?.to_owned())
 }
 
 /// Wraps a core module as `plugins/NAME.wasm` of the target folder, unless it is younger than the module.

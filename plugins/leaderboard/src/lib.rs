@@ -95,6 +95,11 @@ impl Leaderboard {
         self.scores.len()
     }
 
+    /// Whether there are no members.
+    pub fn is_empty(&self) -> bool {
+        self.scores.is_empty()
+    }
+
     /// How many members there are.
     pub fn __len__(&self) -> usize {
         self.len()

@@ -51,17 +51,4 @@ impl RateLimiter {
 steward_guest::export!(RateLimiter);
 
 #[cfg(test)]
-mod tests {
-    use steward_guest::testing::Harness;
-
-    use super::*;
-
-    #[test]
-    fn x() {
-        let mut h = Harness::<RateLimiter>::new(args![1.0]).unwrap();
-        h.call("acquire", args![]).value::<()>();
-        let p = h.call("acquire", args![]).parked();
-        h.advance(1000);
-        h.answer(p).value::<()>();
-    }
-}
+mod tests;
