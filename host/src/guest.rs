@@ -43,9 +43,6 @@ use object::{Inside, Object, Who};
 
 /// The plugin world's generated bindings.
 mod bindings {
-    #![expect(missing_docs, unreachable_pub, unused_variables, reason = "generated from the documented wit/")]
-    #![expect(unsafe_code, reason = "generated typed calls, whose types were compared when the component was loaded")]
-
     wasmtime::component::bindgen!({
         path: "../wit/0.1.0",
         world: "plugin",

@@ -527,7 +527,9 @@ impl Arrived<'_> {
             .get_or_init(|| {
                 let mut tokens = HashSet::new();
                 if !self.item.is_empty() {
-                    value::tokens(self.item, &mut |ident| drop(tokens.insert(ident)));
+                    value::tokens(self.item, &mut |ident| {
+                        tokens.insert(ident);
+                    });
                 }
                 tokens
             })

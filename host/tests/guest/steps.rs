@@ -227,12 +227,7 @@ fn memory_within_its_limit_is_given() {
 
 #[test]
 fn deep_recursion_ends_at_the_stack() {
-    let message = "guest trapped in `Probe.recurse`: ";
-    let plugin = probe(config());
-    let mut object = Driven::new(&plugin);
-    object.start("recurse", Args::none());
-    assert!(object.poison().message.starts_with(message), "{}", object.poison().message);
-    assert!(Driven::new(&plugin).call("echo").is_ok());
+    poisons(config(), "recurse", "guest trapped in `Probe.recurse`: call stack exhausted");
 }
 
 #[test]
