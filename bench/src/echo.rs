@@ -1,0 +1,176 @@
+//! Bare echoes: what the transport alone costs.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use crate::servers;
+
+/// The size of an echo.
+pub(crate) const BYTES: usize = 64;
+
+/// One long-lived stream to an echo server.
+pub(crate) struct QuicEcho {
+    _endpoint: Endpoint,
+    _connection: Connection,
+    writer: SendStream,
+    reader: RecvStream,
+}
+
+/// One connection to an echo server's Unix socket.
+pub(crate) struct UnixEcho(UnixStream);
+
+impl QuicEcho {
+    pub(crate) async fn connect(address: SocketAddr) -> Result<Self> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+            .with_no_client_auth();
+        let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+        config.transport_config(servers::transport());
+        let mut endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        endpoint.set_default_client_config(config);
+        let connection = endpoint.connect(address, "localhost")?.await?;
+        let (writer, reader) = connection.open_bi().await?;
+        Ok(Self { _endpoint: endpoint, _connection: connection, writer, reader })
+    }
+
+    /// Microseconds of one round trip of `bytes` bytes.
+    pub(crate) async fn round_trip(&mut self, bytes: usize) -> Result<f64> {
+        let sent = vec![7; bytes];
+        let mut received = vec![0; bytes];
+        let started = Instant::now();
+        self.writer.write_all(&sent).await?;
+        self.reader.read_exact(&mut received).await?;
+        Ok(started.elapsed().as_secs_f64() * 1e6)
+    }
+
+    /// Microseconds of a small round trip that is sent behind a large one on the same stream.
+    pub(crate) async fn behind(&mut self, large: usize) -> Result<f64> {
+        let sent = vec![7; large];
+        let Self { writer, reader, .. } = self;
+        let mut rest = vec![0; large + BYTES];
+        let send = async {
+            let (first, last) = sent.split_at(large / 2);
+            writer.write_all(first).await?;
+            // The small one is asked for while the large one is under way.
+            let asked = Instant::now();
+            writer.write_all(last).await?;
+            writer.write_all(&[8; BYTES]).await?;
+            anyhow::Ok(asked)
+        };
+        let (asked, received) = tokio::join!(send, reader.read_exact(&mut rest));
+        received?;
+        Ok(asked?.elapsed().as_secs_f64() * 1e6)
+    }
+
+    /// Echoes a second with `in_flight` under way: each that comes back is sent again.
+    pub(crate) async fn throughput(&mut self, in_flight: usize, echoes: usize) -> Result<f64> {
+        pump(&mut self.writer, &mut self.reader, in_flight, echoes).await
+    }
+}
+
+impl UnixEcho {
+    pub(crate) async fn connect(path: &Path) -> Result<Self> {
+        Ok(Self(UnixStream::connect(path).await?))
+    }
+
+    /// Microseconds of one round trip of a frame with 64 bytes.
+    pub(crate) async fn round_trip(&mut self) -> Result<f64> {
+        let mut sent = vec![7; 4 + BYTES];
+        sent[..4].copy_from_slice(&(BYTES as u32).to_be_bytes());
+        let started = Instant::now();
+        self.0.write_all(&sent).await?;
+        let mut received = Vec::with_capacity(sent.len());
+        while received.len() < sent.len() {
+            self.0.read_buf(&mut received).await?;
+        }
+        Ok(started.elapsed().as_secs_f64() * 1e6)
+    }
+}
+
+async fn pump<W, R>(writer: &mut W, reader: &mut R, in_flight: usize, echoes: usize) -> Result<f64>
+where
+    W: AsyncWrite + Unpin,
+    R: AsyncRead + Unpin,
+{
+    let mut sent = in_flight;
+    let mut received = 0;
+    let mut part = 0;
+    let mut room = vec![0; 64 << 10];
+    let out = vec![7; in_flight * BYTES];
+    let started = Instant::now();
+    writer.write_all(&out).await?;
+    while received < echoes {
+        let read = reader.read(&mut room).await?;
+        anyhow::ensure!(read > 0, "the echo server went away");
+        part += read;
+        let whole = part / BYTES;
+        part %= BYTES;
+        received += whole;
+        let again = whole.min(echoes.saturating_sub(sent));
+        sent += again;
+        writer.write_all(&out[..again * BYTES]).await?;
+    }
+    Ok(echoes as f64 / started.elapsed().as_secs_f64())
+}
+
+/// Accepts any certificate: the echo server has nothing to protect.
+#[derive(Debug)]
+struct Anyone(Arc<rustls::crypto::CryptoProvider>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The median round trip of `count`, in microseconds.
+pub(crate) async fn median<F: AsyncFnMut() -> Result<f64>>(count: usize, mut one: F) -> Result<f64> {
+    let mut all = Vec::with_capacity(count);
+    for _ in 0..count {
+        all.push(one().await?);
+    }
+    all.sort_by(f64::total_cmp);
+    all.get(count / 2).copied().context("at least one round trip")
+}

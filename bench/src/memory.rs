@@ -1,0 +1,100 @@
+//! What things cost the host while nothing happens: sessions, locks, plugin objects.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::calls::connect;
+use crate::proc::Process;
+use crate::report::{Limit, Report};
+use crate::servers::HostReady;
+
+const SESSIONS: usize = 500;
+const LOCKS: usize = 100_000;
+const PLUGIN_OBJECTS: usize = 1_000;
+const GIB: f64 = (1 << 30) as f64;
+/// Calls under way while objects are made.
+const AT_ONCE: usize = 64;
+
+pub(crate) async fn measure(report: &mut Report, plugins: &Path) -> Result<()> {
+    let rounds = report.rounds.clamp(1, 3);
+    let (mut sessions, mut locks, mut objects) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut lock_us, mut object_us) = (Vec::new(), Vec::new());
+    let wants_sessions = report.wants(&["idle_session_bytes"]);
+    let wants_objects =
+        report.wants(&["lock_bytes", "plugin_object_bytes", "create_lock_us", "create_plugin_us", "locks_per_gib", "plugin_objects_per_gib"]);
+    if !wants_sessions && !wants_objects {
+        return Ok(());
+    }
+    for _ in 0..rounds {
+        // A host of its own for each round: memory that a process has given back to its allocator is not seen again.
+        let (host, ready): (_, HostReady) =
+            Process::start(&["host".as_ref(), "--plugins".as_ref(), plugins.as_os_str()])?;
+        // What the first of a kind costs is not what one costs.
+        let manager = connect(&ready.quic).await?;
+        manager.create("Lock", ()).await?;
+        manager.create("Leaderboard", ()).await?.call_item("__len__", ()).await?;
+        if wants_sessions {
+            let before = host.memory_bytes()?;
+            let mut open = Vec::new();
+            for _ in 0..SESSIONS {
+                let session = connect(&ready.quic).await?;
+                session.ping().await?;
+                open.push(session);
+            }
+            sessions.push((host.memory_bytes()? - before) as f64 / SESSIONS as f64);
+        }
+        if wants_objects {
+            let (bytes, us) = create(&host, &manager, "Lock", LOCKS, false).await?;
+            locks.push(bytes);
+            lock_us.push(us);
+            let (bytes, us) = create(&host, &manager, "Leaderboard", PLUGIN_OBJECTS, true).await?;
+            objects.push(bytes);
+            object_us.push(us);
+        }
+    }
+    report.add("idle_session_bytes", "B", Limit::AtMost(80.0 * 1024.0), sessions);
+    report.add("locks_per_gib", "", Limit::None, locks.iter().map(|bytes| GIB / bytes).collect());
+    report.add("lock_bytes", "B", Limit::AtMost(400.0), locks);
+    report.add("plugin_objects_per_gib", "", Limit::None, objects.iter().map(|bytes| GIB / bytes).collect());
+    report.add("plugin_object_bytes", "B", Limit::AtMost(48.0 * 1024.0), objects);
+    report.add("create_lock_us", "us", Limit::None, lock_us);
+    report.add("create_plugin_us", "us", Limit::None, object_us);
+    Ok(())
+}
+
+/// Makes `count` objects, keeps them, and says what one costs: the host's bytes, and microseconds with 64 under way.
+async fn create(
+    host: &Process,
+    manager: &steward_client::Manager,
+    typeid: &'static str,
+    count: usize,
+    call: bool,
+) -> Result<(f64, f64)> {
+    let before = host.memory_bytes()?;
+    let started = Instant::now();
+    let tasks: Vec<_> = (0..AT_ONCE)
+        .map(|_| {
+            let manager = manager.clone();
+            tokio::spawn(async move {
+                let mut made = Vec::new();
+                for _ in 0..count / AT_ONCE {
+                    let proxy = manager.create(typeid, ()).await?;
+                    if call {
+                        proxy.call_item("__len__", ()).await?;
+                    }
+                    made.push(proxy);
+                }
+                anyhow::Ok(made)
+            })
+        })
+        .collect();
+    let mut made = Vec::new();
+    for task in tasks {
+        made.extend(task.await??);
+    }
+    let us = started.elapsed().as_secs_f64() * 1e6 / made.len() as f64;
+    let bytes = host.memory_bytes()?.saturating_sub(before) as f64 / made.len() as f64;
+    Ok((bytes, us))
+}
