@@ -50,7 +50,7 @@ async fn host_that_does_not_hold_the_key_is_sent_nothing() {
     let address = socket.address();
     let connecting = ConnectOptions::new().authkey(key(1)).connect(&address);
     let impostor = async {
-        let mut peer = Peer { stream: socket.listener.accept().await.unwrap().0 };
+        let mut peer = Peer::new(socket.listener.accept().await.unwrap().0);
         let hello = peer.read().await.unwrap();
         let uid = peer.stream.peer_cred().unwrap().uid();
         peer.challenge(&key(3), &hello, &Channel::Unix { client_uid: uid }).await;
@@ -96,17 +96,9 @@ async fn replies_in_any_order_find_their_calls() {
         assert_eq!(call.await.unwrap().unwrap(), place as u32);
     }
     // All of them are acknowledged, at the latest by the next call.
-    let mut floor = 0;
     let sizing = tokio::spawn(queue.qsize().into_future());
-    let seq = loop {
-        let body = peer.read().await.unwrap();
-        let (frame, acked) = ClientFrame::read(&body).unwrap();
-        floor = acked.map_or(floor, |acked| acked.floor);
-        if let ClientFrame::Call(call) = frame {
-            break call.seq;
-        }
-    };
-    assert_eq!(floor, seq);
+    let seq = peer.call().await.seq;
+    assert_eq!(peer.floor, seq);
     peer.reply(seq, &item(&0), None).await;
     assert_eq!(sizing.await.unwrap().unwrap(), 0);
 }

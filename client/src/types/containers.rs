@@ -5,11 +5,13 @@ use std::hash::Hash;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use steward_wire::Value as Any;
+use steward_wire::{Value as Any, value};
 
 use crate::args::Args;
+use crate::call::Name;
 use crate::proxy::decode_proxy;
-use crate::types::typed;
+use crate::session::Delivered;
+use crate::types::{RLock, Typed as _, typed};
 use crate::{Call, Error, Proxy};
 
 typed! {
@@ -78,8 +80,7 @@ const PAGE_ITEMS: u64 = 1024;
 
 impl<T: DeserializeOwned + Send + 'static> Iter<T> {
     fn call(proxy: &Proxy, method: &'static str) -> Call<Self> {
-        let iterator = crate::call::Name::Static(method);
-        proxy.call_name(iterator, (), |proxy, delivered| {
+        proxy.call_name(Name::Static(method), (), |proxy, delivered| {
             Ok(Self { proxy: decode_proxy(proxy, delivered)?, page: VecDeque::new(), is_exhausted: false })
         })
     }
@@ -654,6 +655,31 @@ impl<T> Value<T> {
     pub fn set<Q: Serialize + ?Sized>(&self, value: &Q) -> Call<()> {
         self.proxy.call_static("set", (value,))
     }
+
+    /// Adds to the number in one step and returns the sum.
+    ///
+    /// # Errors
+    /// Raised `TypeError` if the value is no number.
+    pub fn add<Q: Serialize + ?Sized>(&self, amount: &Q) -> Call<T>
+    where
+        T: DeserializeOwned,
+    {
+        self.proxy.call_static("add", (amount,))
+    }
+
+    /// Replaces the value if it equals `expected`, in one step; says whether it did.
+    pub fn compare_and_set<Q: Serialize + ?Sized>(&self, expected: &Q, new: &Q) -> Call<bool> {
+        self.proxy.call_static("compare_and_set", (expected, new))
+    }
+
+    /// The lock that belongs to the value.
+    pub fn get_lock(&self) -> Call<RLock> {
+        self.proxy.call_name(Name::Static("get_lock"), (), lock)
+    }
+}
+
+fn lock(proxy: &Proxy, delivered: Delivered) -> Result<RLock, Error> {
+    RLock::from_proxy(decode_proxy(proxy, delivered)?)
 }
 
 impl<T> Array<T> {
@@ -676,10 +702,69 @@ impl<T> Array<T> {
         self.proxy.call_static("__setitem__", (index, number))
     }
 
+    /// The numbers from `start` to before `stop`, every `step`th; `None` as in Python.
+    ///
+    /// # Errors
+    /// Raised `ValueError` if `step` is 0.
+    pub fn slice(&self, start: Option<i64>, stop: Option<i64>, step: Option<i64>) -> Call<Vec<T>>
+    where
+        T: DeserializeOwned,
+    {
+        self.proxy.call_name(Name::Static("__getitem__"), (slice(start, stop, step),), numbers)
+    }
+
+    /// All numbers.
+    pub fn copy(&self) -> Call<Vec<T>>
+    where
+        T: DeserializeOwned,
+    {
+        self.slice(None, None, None)
+    }
+
+    /// Whether an equal number is there.
+    pub fn contains<Q: Serialize + ?Sized>(&self, number: &Q) -> Call<bool> {
+        self.proxy.call_static("__contains__", (number,))
+    }
+
+    /// Adds `amount` to the number at a place in one step and returns the sum.
+    ///
+    /// # Errors
+    /// Raised `IndexError`; `OverflowError` if the C type cannot hold the sum, and then nothing has changed.
+    pub fn incr<Q: Serialize + ?Sized>(&self, index: i64, amount: &Q) -> Call<T>
+    where
+        T: DeserializeOwned,
+    {
+        self.proxy.call_static("incr", (index, amount))
+    }
+
+    /// Replaces the number at a place if it equals `expected`, in one step; says whether it did.
+    ///
+    /// # Errors
+    /// Raised `IndexError` if there is none.
+    pub fn compare_and_set<Q: Serialize + ?Sized>(&self, index: i64, expected: &Q, new: &Q) -> Call<bool> {
+        self.proxy.call_static("compare_and_set", (index, expected, new))
+    }
+
+    /// The lock that belongs to the array.
+    pub fn get_lock(&self) -> Call<RLock> {
+        self.proxy.call_name(Name::Static("get_lock"), (), lock)
+    }
+
     /// How many numbers there are.
     pub fn len(&self) -> Call<u64> {
         self.proxy.call_static("__len__", ())
     }
+}
+
+/// An array's numbers, without its typecode.
+fn numbers<T: DeserializeOwned>(_: &Proxy, delivered: Delivered) -> Result<Vec<T>, Error> {
+    let wrong = |cause: String| Error::Decode { wanted: "Array", cause };
+    let list = match Any::decode(&delivered.reply.payload) {
+        Ok(Any::Array(_, numbers)) => Any::List(numbers),
+        Ok(_) => return Err(wrong("no array".into())),
+        Err(malformed) => return Err(wrong(malformed.to_string())),
+    };
+    value::to_serde(&list.to_vec()).map_err(|error| wrong(error.to_string()))
 }
 
 impl Namespace {
@@ -702,5 +787,18 @@ impl Namespace {
     /// Raised `AttributeError` if there is none of this name.
     pub fn delete(&self, name: &str) -> Call<()> {
         self.proxy.call_static("__delattr__", (name,))
+    }
+
+    /// Adds `amount` to an attribute, 0 if it is missing, in one step, and returns the sum.
+    ///
+    /// # Errors
+    /// Raised `TypeError` if it is no number.
+    pub fn incr<T: DeserializeOwned>(&self, name: &str, amount: &(impl Serialize + ?Sized)) -> Call<T> {
+        self.proxy.call_static("incr", (name, amount))
+    }
+
+    /// Replaces an attribute if it equals `expected`, in one step; says whether it did.
+    pub fn compare_and_set<Q: Serialize + ?Sized>(&self, name: &str, expected: &Q, new: &Q) -> Call<bool> {
+        self.proxy.call_static("compare_and_set", (name, expected, new))
     }
 }

@@ -8,7 +8,7 @@ use steward_client::{AuthKey, ConnectOptions, Effect, Fault, Ident, Manager, Met
 use steward_wire::auth::{
     Challenge, Channel, Hello, Proof, Proofs, Refusal, RefusalCode, SessionLimits, SignedWelcome, Welcome,
 };
-use steward_wire::frame::{self, Acked, ClientFrame, Grant, HostFrame, LENGTH_BYTES, Method, Refs, Subject};
+use steward_wire::frame::{self, ClientFrame, Grant, HostFrame, LENGTH_BYTES, Method, Refs, Subject};
 use steward_wire::value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -58,7 +58,7 @@ impl Socket {
     pub(crate) async fn accept(&self, limits: SessionLimits) -> Peer<UnixStream> {
         let (stream, _) = self.listener.accept().await.expect("the socket listens");
         let uid = stream.peer_cred().expect("a Unix socket has credentials").uid();
-        let mut peer = Peer { stream };
+        let mut peer = Peer::new(stream);
         peer.sign_in(&key(1), &Channel::Unix { client_uid: uid }, limits).await;
         peer
     }
@@ -67,6 +67,8 @@ impl Socket {
 /// One connection, seen from the host.
 pub(crate) struct Peer<S> {
     pub(crate) stream: S,
+    /// Every reply below has been acknowledged.
+    pub(crate) floor: u64,
 }
 
 /// A call as it arrived.
@@ -79,10 +81,13 @@ pub(crate) struct Seen {
     pub(crate) args: Vec<u8>,
     pub(crate) deadline_ms: Option<u64>,
     pub(crate) guard: Option<(Ident, u64)>,
-    pub(crate) acked: Option<Acked>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self { stream, floor: 0 }
+    }
+
     pub(crate) async fn read(&mut self) -> Option<Vec<u8>> {
         let length = self.stream.read_u32().await.ok()?;
         let mut body = vec![0; length as usize];
@@ -134,6 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         loop {
             let body = self.read().await.expect("the client still calls");
             let (frame, acked) = ClientFrame::read(&body).unwrap();
+            self.floor = acked.map_or(self.floor, |acked| acked.floor);
             match frame {
                 ClientFrame::Call(call) => {
                     let method = match call.method {
@@ -148,7 +154,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
                         args: call.args.to_vec(),
                         deadline_ms: call.deadline_ms,
                         guard: call.guard.map(|guard| (guard.lock, guard.fence)),
-                        acked,
                     };
                 }
                 ClientFrame::Create(create) => {
