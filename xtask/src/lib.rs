@@ -3,7 +3,11 @@
 //! One file a command. What a command does is also a function here, for tests and demonstrations that need its
 //! result.
 
+pub mod bench;
+pub mod demo;
 pub mod plugins;
+mod steps;
+pub mod test;
 
 use std::path::Path;
 

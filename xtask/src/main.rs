@@ -9,11 +9,17 @@ use clap::Parser;
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Command {
     Plugins(xtask::plugins::Plugins),
+    Test(xtask::test::Test),
+    Demo(xtask::demo::Demo),
+    Bench(xtask::bench::Bench),
 }
 
 fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Plugins(command) => command.run(),
+        Command::Test(command) => command.run(),
+        Command::Demo(command) => command.run(),
+        Command::Bench(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
