@@ -520,8 +520,9 @@ impl Cell {
             return call.to.fail(&Fault::refused("UnknownType", format!("typeid `{typeid}` is not registered")));
         };
         let object = Object { cell: self.clone(), kind: kind.clone(), facet };
-        match self.tenant.table.insert(|_| object) {
-            Ok((ident, object)) => {
+        let ident = self.tenant.table.number();
+        match self.tenant.table.insert(ident, object.clone()) {
+            Ok(()) => {
                 core.waiting.get_or_insert_default().facets.insert(facet, kind);
                 call.to.answer_object(ident, object, answer);
             }

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use steward_objects::{Owner, common};
+use steward_objects::{Args, Owner, common};
 use steward_wire::frame::{Call, ClientFrame, Create, Refs, Subject};
 use steward_wire::{Effect, Fault, Ident, Malformed, cbor, check, value};
 
 use crate::cell::{Answer, CallWork, ReplyTo, unknown};
 use crate::lane::Lane;
 use crate::manager;
+use crate::registry::{Origin, Type};
 use crate::session::Session;
 use crate::table::Object;
 
@@ -70,7 +71,16 @@ fn call(session: &Arc<Session>, lane: &Arc<Lane>, call: &Call<'_>, tokens: bool)
             };
             let snapshots = object.kind.methods.get(usize::from(method)).is_some_and(|method| method.snapshots);
             if tokens && snapshots {
-                with_snapshots(session, &object, work);
+                let (owner, args) = (work.owner, work.args.to_vec());
+                let CallWork { to, facet, deadline_ms, .. } = work;
+                let then = move |args: Result<Vec<u8>, Fault>| match args {
+                    Ok(args) => {
+                        let args = Cow::Owned(args);
+                        object.cell.call(CallWork { to, facet, method, owner, args, tokens, deadline_ms });
+                    }
+                    Err(fault) => to.fail(&fault),
+                };
+                with_snapshots(session, owner, args, Box::new(then));
             } else {
                 object.cell.call(work);
             }
@@ -114,33 +124,38 @@ fn owned(session: &Session, args: &[u8]) -> Result<(), Fault> {
     foreign.map_or(Ok(()), |ident| Err(unknown(ident)))
 }
 
+/// Goes on with arguments in which no argument is a token.
+type Then = Box<dyn FnOnce(Result<Vec<u8>, Fault>) + Send>;
+
 /// Replaces the tokens that are themselves arguments by copies of their objects' values, one after the other, each taken
-/// by a step of its object's own; then makes the call.
-fn with_snapshots(session: &Arc<Session>, object: &Object, work: CallWork<'_>) {
-    let Some((start, end, ident)) = argument_token(&work.args) else {
-        // Tokens further inside stay tokens.
-        return object.cell.call(work);
-    };
-    let Some(source) = session.object(ident) else { return work.to.fail(&unknown(ident)) };
-    let (session, object) = (session.clone(), object.clone());
-    let CallWork { to, facet, method, owner, args, tokens, deadline_ms } = work;
-    let args = args.into_owned();
+/// by a step of its object's own; then goes on. Tokens further inside stay tokens.
+fn with_snapshots(session: &Arc<Session>, owner: Owner, args: Vec<u8>, then: Then) {
+    let Some((start, end, ident)) = argument_token(&args) else { return then(Ok(args)) };
+    let limit = session.tenant.shared.limits.request_bytes_max;
+    if args.len() > limit {
+        let message = format!("arguments are {} bytes with their copies, limit is {limit}", args.len());
+        return then(Err(Fault::refused("TooLarge", message)));
+    }
+    let Some(source) = session.object(ident) else { return then(Err(unknown(ident))) };
+    let session = session.clone();
     let take = move |effect: Effect, payload: &[u8]| {
         if effect != Effect::Returned {
             let fault = Fault::read(effect, payload);
-            let fault = fault.unwrap_or_else(|error| Fault::refused("Malformed", error.to_string()));
-            return to.fail(&fault);
+            return then(Err(fault.unwrap_or_else(|error| Fault::refused("Malformed", error.to_string()))));
+        }
+        // An object whose value is a token again (a Value may hold one) would be followed for ever.
+        if value::token_of(payload).is_some() {
+            return then(Err(Fault::raised("TypeError", format!("the value of object {ident} is a proxy itself"))));
         }
         let args = [&args[..start], payload, &args[end..]].concat();
-        let work = CallWork { to, facet, method, owner, args: Cow::Owned(args), tokens, deadline_ms };
-        with_snapshots(&session, &object, work);
+        with_snapshots(&session, owner, args, then);
     };
     source.cell.call(CallWork {
         to: ReplyTo::Host(Box::new(take)),
         facet: source.facet,
         method: common::GET_VALUE,
         owner,
-        args: Cow::Borrowed(steward_objects::Args::none().item()),
+        args: Cow::Borrowed(Args::none().item()),
         tokens: false,
         deadline_ms: Some(0),
     });
@@ -169,15 +184,40 @@ fn create(session: &Arc<Session>, lane: &Arc<Lane>, create: &Create<'_>, tokens:
     let Some(kind) = tenant.registry.get(create.typeid).filter(|kind| kind.creatable) else {
         return to.fail(&unknown_type(session, create.typeid));
     };
-    let Some(name) = create.name else {
-        if kind.is_inline() {
-            return tenant.create(&kind, create.args, tokens, to);
+    let creation = Creation { session: session.clone(), name: create.name.map(str::to_owned), tokens, to };
+    match &kind.origin {
+        Origin::Builtin(builtin) if tokens && builtin.snapshots => {
+            let owner = Owner { session: session.id, thread: create.owner };
+            let then = move |args: Result<Vec<u8>, Fault>| match args {
+                Ok(args) => creation.make(&kind, &args),
+                Err(fault) => creation.to.fail(&fault),
+            };
+            with_snapshots(session, owner, create.args.to_vec(), Box::new(then));
         }
-        // Making a guest runs its code, and how long that takes is not known yet.
-        let (tenant, args) = (tenant.clone(), create.args.to_vec());
-        return session.tenant.shared.pool.run(Box::new(move || tenant.create(&kind, &args, tokens, to)));
-    };
-    manager::create_named(session, &kind, name, create.args, tokens, to);
+        _ if kind.is_inline() => creation.make(&kind, create.args),
+        _ => {
+            // Making a guest runs its code, and how long that takes is not known yet.
+            let args = create.args.to_vec();
+            session.tenant.shared.pool.run(Box::new(move || creation.make(&kind, &args)));
+        }
+    }
+}
+
+/// A creation that is under way.
+struct Creation {
+    session: Arc<Session>,
+    name: Option<String>,
+    tokens: bool,
+    to: ReplyTo,
+}
+
+impl Creation {
+    fn make(self, kind: &Arc<Type>, args: &[u8]) {
+        match &self.name {
+            Some(name) => manager::create_named(&self.session, kind, name, args, self.tokens, self.to),
+            None => self.session.tenant.create(kind, args, self.tokens, self.to),
+        }
+    }
 }
 
 /// The refusal for a type that is not there, with those that are.

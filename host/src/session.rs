@@ -2,7 +2,7 @@
 //!
 //! A session may call only what it has a reference to, so an ident of somebody else and one that does not exist look the
 //! same. References are counted by how often an ident was sent to the client: a `drop` that crosses a token on its
-//! way names a smaller count and removes nothing.
+//! way takes back a smaller count and leaves the reference.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -47,7 +47,7 @@ struct State {
 
 struct Reference {
     object: Object,
-    /// How often the client was sent this ident.
+    /// How often the client was sent this ident, less what it has taken back.
     received: u64,
     /// It was called: the cell must learn of the session's end.
     called: bool,
@@ -164,10 +164,13 @@ impl Session {
         self.owns(ident)
     }
 
-    /// The client has no proxy of `ident` left, having received it `received` times.
+    /// The client has no proxy of `ident` left, and has received it `received` times since it last said so. A token that
+    /// is on its way meanwhile keeps the reference.
     pub(crate) fn drop_reference(&self, ident: Ident, received: u64) {
         let mut state = self.state.lock();
-        if state.references.get(&ident).is_none_or(|reference| reference.received != received) {
+        let Some(reference) = state.references.get_mut(&ident) else { return };
+        reference.received = reference.received.saturating_sub(received);
+        if reference.received > 0 {
             return;
         }
         let Some(reference) = state.references.remove(&ident) else { return };

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use steward_objects::Facet;
@@ -32,10 +33,16 @@ struct Entry {
 }
 
 /// What a cell has beyond a single facet that stores nothing; most cells have no group.
-#[derive(Default)]
 struct Group {
     facets: u32,
     stores: HashMap<Ident, u32>,
+}
+
+impl Default for Group {
+    /// What a cell has before it needs a group.
+    fn default() -> Self {
+        Self { facets: 1, stores: HashMap::new() }
+    }
 }
 
 #[derive(Default)]
@@ -43,12 +50,12 @@ struct State {
     entries: HashMap<Ident, Entry>,
     groups: HashMap<Ident, Group>,
     names: HashMap<String, Ident>,
-    last: u64,
 }
 
 /// The table. Idents rise and are never reused.
 pub(crate) struct Table {
     state: Mutex<State>,
+    last: AtomicU64,
     objects_max: usize,
 }
 
@@ -78,31 +85,29 @@ pub(crate) struct Listed {
 
 impl Table {
     pub(crate) fn new(objects_max: usize) -> Self {
-        Self { state: Mutex::default(), objects_max }
+        Self { state: Mutex::default(), last: AtomicU64::new(0), objects_max }
     }
 
-    /// Adds an object with one root reference, which the caller then owns. `make` gets its ident.
+    /// A number for a new object.
+    pub(crate) fn number(&self) -> Ident {
+        Ident(self.last.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Adds an object with one root reference, which the caller then owns.
     ///
     /// # Errors
-    /// Refused `OverQuota`; what `make` returns.
-    pub(crate) fn insert(&self, make: impl FnOnce(Ident) -> Object) -> Result<(Ident, Object), Fault> {
+    /// Refused `OverQuota`.
+    pub(crate) fn insert(&self, ident: Ident, object: Object) -> Result<(), Fault> {
         let mut state = self.state.lock();
         if state.entries.len() >= self.objects_max {
             let limit = self.objects_max;
             return Err(Fault::refused("OverQuota", format!("the tenant has {limit} objects, limit is {limit}")));
         }
-        state.last += 1;
-        let ident = Ident(state.last);
-        let object = make(ident);
         if object.facet != 0 {
-            state
-                .groups
-                .entry(object.cell.ident())
-                .or_insert_with(|| Group { facets: 1, ..Group::default() })
-                .facets += 1;
+            state.groups.entry(object.cell.ident()).or_default().facets += 1;
         }
-        state.entries.insert(ident, Entry { object: object.clone(), roots: 1, stored: 0 });
-        Ok((ident, object))
+        state.entries.insert(ident, Entry { object, roots: 1, stored: 0 });
+        Ok(())
     }
 
     /// Adds a root reference; `None` if there is no such object.
@@ -134,7 +139,7 @@ impl Table {
             // A token whose object has gone meanwhile dangles: storing it is no error, calling it will be.
             if let Some(entry) = state.entries.get_mut(&ident) {
                 entry.stored += 1;
-                let group = state.groups.entry(cell).or_insert_with(|| Group { facets: 1, ..Group::default() });
+                let group = state.groups.entry(cell).or_default();
                 *group.stores.entry(ident).or_default() += 1;
             }
         }

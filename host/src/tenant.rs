@@ -11,6 +11,7 @@ use steward_wire::{Fault, Ident, value};
 
 use crate::cell::{Cell, ReplyTo};
 use crate::clock::Clock;
+use crate::guest::Birth;
 use crate::limits::Limits;
 use crate::pool::Pool;
 use crate::registry::{Origin, Registry, Type};
@@ -112,25 +113,24 @@ impl Tenant {
     /// Refused `OverQuota`; what the constructor raises.
     pub(crate) fn make(self: &Arc<Self>, kind: &Arc<Type>, args: Args<'_>) -> Result<(Ident, Object), Fault> {
         let mut out = Outbox::new(1);
+        let ident = self.table.number();
         let referent = match &kind.origin {
             Origin::Builtin(builtin) => (builtin.create)(args, &mut out)?,
             Origin::Constructor(constructor) => constructor(args, &mut out)?,
             Origin::Plugin { plugin, index } => {
-                let now_ms = self.shared.clock.now_ms();
-                let seed = self.shared.seed(Ident::HOST, now_ms);
-                plugin.create(*index, args, &self.name, now_ms, seed, &mut out)?
+                let (now_ms, seed) = (self.shared.clock.now_ms(), self.shared.seed(ident, 0));
+                plugin.create(*index, args, Birth { tenant: &self.name, ident, now_ms, seed })?
             }
             Origin::Singleton { of, args, made } => return self.singleton(kind, of, args, made),
         };
         let stored = out.held().len() as u64;
-        let made = self.table.insert(|ident| {
-            let cell = Cell::new(ident, kind.clone(), self.clone(), referent, stored);
-            Object { cell, kind: kind.clone(), facet: 0 }
-        })?;
+        let cell = Cell::new(ident, kind.clone(), self.clone(), referent, stored);
+        let object = Object { cell, kind: kind.clone(), facet: 0 };
+        self.table.insert(ident, object.clone())?;
         if stored > 0 {
-            self.table.store(made.0, out.held(), &[]).finish();
+            self.table.store(ident, out.held(), &[]).finish();
         }
-        Ok(made)
+        Ok((ident, object))
     }
 
     fn singleton(

@@ -20,6 +20,8 @@ pub struct Builtin {
     /// The constructor's first argument may be a token of one of these types, whose cell the new object
     /// then joins ([`crate::Input::Join`]) instead of getting its own.
     pub joins: &'static [&'static str],
+    /// Tokens that are themselves arguments of the constructor are replaced by a copy of their objects' values.
+    pub snapshots: bool,
     /// Clients may create it; otherwise it is only returned by methods.
     pub constructible: bool,
 }

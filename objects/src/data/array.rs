@@ -18,6 +18,7 @@ pub static ARRAY: Builtin = Builtin {
     methods: METHODS,
     create,
     joins: &[],
+    snapshots: true,
     constructible: true,
 };
 

@@ -17,6 +17,7 @@ pub static DICT: Builtin = Builtin {
     methods: METHODS,
     create,
     joins: &[],
+    snapshots: true,
     constructible: true,
 };
 

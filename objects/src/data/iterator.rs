@@ -26,6 +26,7 @@ pub static ITERATOR: Builtin = Builtin {
     methods: METHODS,
     create: |_, _| Err(Fault::refused("NotConstructible", "an Iterator comes from a container's `__iter__`")),
     joins: &[],
+    snapshots: false,
     constructible: false,
 };
 

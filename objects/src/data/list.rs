@@ -21,6 +21,7 @@ pub static LIST: Builtin = Builtin {
     methods: METHODS,
     create,
     joins: &[],
+    snapshots: true,
     constructible: true,
 };
 

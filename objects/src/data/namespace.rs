@@ -17,6 +17,7 @@ pub static NAMESPACE: Builtin = Builtin {
     methods: METHODS,
     create,
     joins: &[],
+    snapshots: false,
     constructible: true,
 };
 

@@ -19,6 +19,7 @@ pub static SET: Builtin = Builtin {
     methods: METHODS,
     create,
     joins: &[],
+    snapshots: true,
     constructible: true,
 };
 

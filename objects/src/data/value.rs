@@ -13,6 +13,7 @@ pub static VALUE: Builtin = Builtin {
     methods: METHODS,
     create,
     joins: &[],
+    snapshots: false,
     constructible: true,
 };
 

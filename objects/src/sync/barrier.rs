@@ -29,6 +29,7 @@ pub static BARRIER: Builtin = Builtin {
     methods: METHODS,
     create: Barrier::create,
     joins: &[],
+    snapshots: false,
     constructible: true,
 };
 

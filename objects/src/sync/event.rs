@@ -17,6 +17,7 @@ pub static EVENT: Builtin = Builtin {
         Ok(Box::new(Event::default()))
     },
     joins: &[],
+    snapshots: false,
     constructible: true,
 };
 

@@ -26,6 +26,7 @@ pub static LOCK: Builtin = Builtin {
         Ok(Box::new(LockCell::new(Kind::Lock)))
     },
     joins: &[],
+    snapshots: false,
     constructible: true,
 };
 
@@ -41,6 +42,7 @@ pub static RLOCK: Builtin = Builtin {
         Ok(Box::new(LockCell::new(Kind::RLock)))
     },
     joins: &[],
+    snapshots: false,
     constructible: true,
 };
 
@@ -67,6 +69,7 @@ pub static CONDITION: Builtin = Builtin {
         }
     },
     joins: &["Lock", "RLock"],
+    snapshots: false,
     constructible: true,
 };
 

@@ -22,6 +22,7 @@ pub static QUEUE: Builtin = Builtin {
     methods: METHODS,
     create: |args, _| Queue::create(args, "Queue", Store::Fifo(Default::default())),
     joins: &[],
+    snapshots: false,
     constructible: true,
 };
 

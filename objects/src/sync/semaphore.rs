@@ -17,6 +17,7 @@ pub static SEMAPHORE: Builtin = Builtin {
     methods: METHODS,
     create: |args, _| Semaphore::create(args, "Semaphore.__init__", false),
     joins: &[],
+    snapshots: false,
     constructible: true,
 };
 
@@ -28,6 +29,7 @@ pub static BOUNDED_SEMAPHORE: Builtin = Builtin {
     methods: METHODS,
     create: |args, _| Semaphore::create(args, "BoundedSemaphore.__init__", true),
     joins: &[],
+    snapshots: false,
     constructible: true,
 };
 
