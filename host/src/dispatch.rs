@@ -91,24 +91,13 @@ fn call(session: &Arc<Session>, lane: &Arc<Lane>, call: &Call<'_>, tokens: bool)
 
 /// Finds what is called and checks that it may be; `None` stands for the host itself.
 fn prepare(session: &Arc<Session>, call: &Call<'_>, tokens: bool) -> Result<Option<(Object, u16)>, Fault> {
-    let limits = &session.tenant.shared.limits;
     if call.guard.is_some() {
         return Err(unsupported("a guarded call"));
-    }
-    if session.is_parked(call.seq) {
-        return Err(Fault::refused("DuplicateSeq", format!("call {} is parked already", call.seq)));
-    }
-    if session.parked_count() >= limits.calls_parked_max as usize {
-        let limit = limits.calls_parked_max;
-        return Err(Fault::refused("TooManyParked", format!("{limit} calls are parked, limit is {limit}")).retry());
     }
     if tokens {
         owned(session, call.args)?;
     }
-    if call.ident == Ident::HOST {
-        return Ok(None);
-    }
-    let object = session.object(call.ident).ok_or_else(|| unknown(call.ident))?;
+    let Some(object) = session.admit(call.seq, call.ident)? else { return Ok(None) };
     let method = object.kind.method(call.method)?;
     Ok(Some((object, method)))
 }

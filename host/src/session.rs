@@ -10,10 +10,10 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use steward_objects::{CallId, Why};
-use steward_wire::Ident;
+use steward_wire::{Fault, Ident};
 use zeroize::Zeroizing;
 
-use crate::cell::Cell;
+use crate::cell::{Cell, unknown};
 use crate::lane::Lane;
 use crate::table::Object;
 use crate::tenant::{Role, Tenant};
@@ -113,12 +113,33 @@ impl Session {
         self.state.lock().lanes.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// The object that a call names, which from now on counts as called.
-    pub(crate) fn object(&self, ident: Ident) -> Option<Object> {
+    /// Lets a call in: the object that it names, which from now on counts as called; `None` for the host itself.
+    ///
+    /// # Errors
+    /// Refused `DuplicateSeq`, `TooManyParked`, `UnknownIdent`.
+    pub(crate) fn admit(&self, seq: u64, ident: Ident) -> Result<Option<Object>, Fault> {
         let mut state = self.state.lock();
-        let reference = state.references.get_mut(&ident)?;
+        if !state.parked.is_empty() {
+            if state.parked.contains_key(&seq) {
+                return Err(Fault::refused("DuplicateSeq", format!("call {seq} is parked already")));
+            }
+            let limit = self.tenant.shared.limits.calls_parked_max;
+            if state.parked.len() >= limit as usize {
+                let message = format!("{limit} calls of this session are parked, limit is {limit}");
+                return Err(Fault::refused("TooManyParked", message).retry());
+            }
+        }
+        if ident == Ident::HOST {
+            return Ok(None);
+        }
+        let reference = state.references.get_mut(&ident).ok_or_else(|| unknown(ident))?;
         reference.called = true;
-        Some(reference.object.clone())
+        Ok(Some(reference.object.clone()))
+    }
+
+    /// An object that this session holds.
+    pub(crate) fn object(&self, ident: Ident) -> Option<Object> {
+        self.state.lock().references.get(&ident).map(|reference| reference.object.clone())
     }
 
     pub(crate) fn owns(&self, ident: Ident) -> bool {
@@ -192,14 +213,6 @@ impl Session {
 
     pub(crate) fn unparked(&self, seq: u64) {
         self.state.lock().parked.remove(&seq);
-    }
-
-    pub(crate) fn parked_count(&self) -> usize {
-        self.state.lock().parked.len()
-    }
-
-    pub(crate) fn is_parked(&self, seq: u64) -> bool {
-        self.state.lock().parked.contains_key(&seq)
     }
 
     /// The client gives up a call.

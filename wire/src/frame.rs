@@ -106,7 +106,7 @@ pub struct Create<'a> {
 pub struct Refs {
     /// Idents that the client got outside this session (a token in a file, from another process).
     pub incref: Vec<Ident>,
-    /// Idents that it no longer holds, with how often it has received each of them.
+    /// Idents of which it has no proxy left, with how often it has received each since it last dropped it.
     pub drop: Vec<(Ident, u64)>,
 }
 

@@ -39,7 +39,7 @@ const EXAMPLES: &str = "\
 Examples:
   steward call Queue/jobs put '{\"id\": 7}'       # makes the queue if need be
   steward call jobs get --timeout 5              # raises Empty after 5 seconds: exit status 1
-  steward call Dict/config update debug=true
+  steward call dict/config update debug=true
   steward call '#41' qsize --json
 
 Arguments are JSON where they parse as JSON, else text; `n=2` is a keyword argument.

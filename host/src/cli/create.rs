@@ -37,7 +37,7 @@ const EXAMPLES: &str = "\
 Examples:
   steward create Queue --name jobs maxsize=100
   steward create RateLimiter --name api rate=10 burst=5
-  steward create Dict --name config '{\"debug\": false}'
+  steward create dict --name config '{\"debug\": false}'
 
 `steward delete NAME` takes the name away, and the object goes when nobody else refers to it.";
 

@@ -21,8 +21,9 @@ use super::{paths, plugins};
 
 const WORKERS: usize = 3;
 const JOBS: u64 = 60;
-/// How long the session of a killed process keeps its lock. A host's usual lease is longer.
-const LEASE_MS: u64 = 1_000;
+/// How long the session of a killed process keeps its lock. A host's usual lease is longer; one shorter than the time between the
+/// heartbeats of clients, 3 s, would end the living, too.
+const LEASE_MS: u64 = 4_000;
 /// Nothing in here takes nearly as long; what does has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often the host is asked how many calls wait.

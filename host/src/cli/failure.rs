@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn near_word_is_suggested_and_far_one_is_not() {
-        let known = ["Queue", "Lock", "RLock", "Dict"];
+        let known = ["Queue", "Lock", "RLock", "dict"];
         assert_eq!(did_you_mean("queue", known).unwrap(), "did you mean `Queue`?");
         assert_eq!(did_you_mean("Qeue", known).unwrap(), "did you mean `Queue`?");
         assert_eq!(did_you_mean("Rlokc", known).unwrap(), "did you mean `RLock`?");

@@ -471,7 +471,7 @@ mod tests {
         check(Value::Int(i64::MIN), "-9223372036854775808");
         check(Value::Float(1.0), "1.0");
         check(Value::Float(-0.0), "-0.0");
-        check(Value::Float(1e300), "1e300");
+        check(Value::Float(1e300), "1e+300");
         check(Value::Text("a\"\n\u{1f600}".into()), "\"a\\\"\\n\u{1f600}\"");
         check(Value::List(vec![Value::Int(1), Value::List(vec![])]), "[1,[]]");
     }
@@ -565,6 +565,7 @@ mod tests {
         refused(r#"{"$decimal": ""}"#, "a decimal number");
         refused(r#"{"$ref": "jobs"}"#, "a proxy as");
         refused(r#"{"a": 1, "a": 2}"#, "key");
-        refused(&format!("{}{}", "[".repeat(200), "]".repeat(200)), "nested too deeply");
+        let deep = DEPTH_MAX as usize + 1;
+        refused(&format!("{}{}", "[".repeat(deep), "]".repeat(deep)), "nested too deeply");
     }
 }

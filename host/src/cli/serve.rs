@@ -141,8 +141,8 @@ struct LimitFlags {
     #[arg(long, env = "STEWARD_REPLY_BYTES_MAX", value_name = "BYTES")]
     reply_bytes_max: Option<usize>,
 
-    /// How long a silent session lives and keeps what it holds.
-    #[arg(long, env = "STEWARD_LEASE_MS", value_name = "MS")]
+    /// How long a silent session lives and keeps what it holds; 4000 at least, since clients are heard every 3 s.
+    #[arg(long, env = "STEWARD_LEASE_MS", value_name = "MS", value_parser = clap::value_parser!(u64).range(4_000..))]
     lease_ms: Option<u64>,
 
     /// How long an ending host waits for its clients.
