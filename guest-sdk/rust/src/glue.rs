@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 
 use crate::object::{ObjectType, Param, TypeInfo};
-use crate::shell::{Input, Shell};
+use crate::shell::{Birth, Input, Shell};
 use crate::{Level, Owner, OwnerLost, ParamKind, Why};
 
 /// What wit-bindgen makes of the world.
@@ -32,8 +32,8 @@ pub trait Types: 'static {
 #[allow(missing_debug_implementations, reason = "functions have nothing to show")]
 pub struct Entry {
     info: &'static TypeInfo,
-    create: fn(u64, u64, String, &[u8]) -> Result<Shell, crate::Fault>,
-    load: fn(u64, u64, String, &[u8], &str) -> Result<Shell, crate::Fault>,
+    create: fn(Birth, &[u8]) -> Result<Shell, crate::Fault>,
+    load: fn(Birth, &[u8], &str) -> Result<Shell, crate::Fault>,
 }
 
 impl Entry {
@@ -80,7 +80,7 @@ impl<T: Types> Instance<T> {
 
 impl<T: Types> referent::GuestObject for Instance<T> {
     fn create(typeid: String, args: Vec<u8>, context: types::Context) -> Result<referent::Object, types::Fault> {
-        Self::make(&typeid, |entry| (entry.create)(context.now_ms, context.seed, context.tenant, &args))
+        Self::make(&typeid, |entry| (entry.create)(birth(context), &args))
     }
 
     fn step(&self, now_ms: u64, seed: u64, input: types::Input) -> types::Outcome {
@@ -122,8 +122,12 @@ impl<T: Types> referent::GuestObject for Instance<T> {
         from_version: String,
         context: types::Context,
     ) -> Result<referent::Object, types::Fault> {
-        Self::make(&typeid, |entry| (entry.load)(context.now_ms, context.seed, context.tenant, &state, &from_version))
+        Self::make(&typeid, |entry| (entry.load)(birth(context), &state, &from_version))
     }
+}
+
+fn birth(context: types::Context) -> Birth {
+    Birth { now_ms: context.now_ms, seed: context.seed, tenant: context.tenant }
 }
 
 fn from_host(input: types::Input) -> Input {

@@ -24,6 +24,13 @@ pub(crate) struct Shell {
     pub(crate) checks_parking: bool,
 }
 
+/// What the host says when an object is made.
+pub(crate) struct Birth {
+    pub(crate) now_ms: u64,
+    pub(crate) seed: u64,
+    pub(crate) tenant: String,
+}
+
 /// A call that has no answer yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiting {
@@ -100,13 +107,8 @@ impl Shell {
     /// Makes an object.
     ///
     /// It cannot store tokens yet: what is held is told with the outcome of a step, and this is none.
-    pub(crate) fn create<T: ObjectType>(
-        now_ms: u64,
-        seed: u64,
-        tenant: String,
-        args: &[u8],
-    ) -> std::result::Result<Self, Fault> {
-        let shell = Self::make(&const { T::INFO }, now_ms, seed, tenant, None, |cx| T::create(cx, args))?;
+    pub(crate) fn create<T: ObjectType>(birth: Birth, args: &[u8]) -> std::result::Result<Self, Fault> {
+        let shell = Self::make(&const { T::INFO }, birth, None, |cx| T::create(cx, args))?;
         match held::take() {
             (held, _) if held.is_empty() => Ok(shell),
             _ => Err(Fault::new("TypeError", format!("{}.__init__() cannot store a proxy", shell.info.typeid))),
@@ -115,9 +117,7 @@ impl Shell {
 
     /// Makes an object from what [`Shell::save`] gave. The tokens in it stay held: the host has them from the object that was.
     pub(crate) fn load<T: ObjectType>(
-        now_ms: u64,
-        seed: u64,
-        tenant: String,
+        birth: Birth,
         saved: &[u8],
         from_version: &str,
     ) -> std::result::Result<Self, Fault> {
@@ -128,17 +128,16 @@ impl Shell {
             Ok::<_, steward_wire::Malformed>((wake_at_ms, reader.bytes()?))
         };
         let (wake_at_ms, state) = open().map_err(|_| Fault::new("ValueError", "state is malformed"))?;
-        Self::make(&const { T::INFO }, now_ms, seed, tenant, wake_at_ms, |cx| T::load(cx, state, from_version))
+        Self::make(&const { T::INFO }, birth, wake_at_ms, |cx| T::load(cx, state, from_version))
     }
 
     fn make<T: ObjectType>(
         info: &'static TypeInfo,
-        now_ms: u64,
-        seed: u64,
-        tenant: String,
+        birth: Birth,
         wake_at_ms: Option<u64>,
         make: impl FnOnce(&Context<'_>) -> Result<T>,
     ) -> std::result::Result<Self, Fault> {
+        let Birth { now_ms, seed, tenant } = birth;
         let turn = Turn::default();
         turn.seed.set(seed);
         turn.wake_at_ms.set(wake_at_ms);

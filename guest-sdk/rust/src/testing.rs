@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use serde::de::DeserializeOwned;
 
 use crate::object::ObjectType;
-use crate::shell::{Input, Invocation, Outcome, Shell};
+use crate::shell::{Birth, Input, Invocation, Outcome, Shell};
 use crate::{CallId, Fault, Item, Owner, OwnerLost, Why, codec};
 
 /// An object of type `T` and the host around it.
@@ -114,7 +114,7 @@ impl<T: ObjectType> Harness<T> {
     /// # Errors
     /// What the constructor raises.
     pub fn at(now_ms: u64, args: Vec<u8>) -> Result<Self, Fault> {
-        let mut shell = Shell::create::<T>(now_ms, 0, "test".into(), &args)?;
+        let mut shell = Shell::create::<T>(Birth { now_ms, seed: 0, tenant: "test".into() }, &args)?;
         shell.checks_parking = T::INFO.saves;
         Ok(Self {
             shell,
@@ -260,7 +260,8 @@ impl<T: ObjectType> Harness<T> {
     /// If it does not load, or breaks a rule.
     #[track_caller]
     pub fn load(&mut self, saved: &[u8], from_version: &str) {
-        let loaded = Shell::load::<T>(self.now_ms, self.seed, "test".into(), saved, from_version);
+        let birth = Birth { now_ms: self.now_ms, seed: self.seed, tenant: "test".into() };
+        let loaded = Shell::load::<T>(birth, saved, from_version);
         self.shell = loaded.unwrap_or_else(|fault| panic!("{} does not load: {fault:?}", T::INFO.typeid));
         self.shell.checks_parking = T::INFO.saves;
         for (id, call) in std::mem::take(&mut self.waiting) {
