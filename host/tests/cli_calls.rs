@@ -20,7 +20,7 @@ fn objects_are_created_called_listed_and_deleted() {
     assert_eq!(objects, format!("Queue\tjobs\t{ident}\t1\t0\n"), "a pipe gets tabs and no header");
     let taken = home.done(&["call", "jobs", "get", "--json"]);
     assert_eq!(taken, "{\"id\":7,\"raw\":{\"$bytes\":\"aGk=\"}}\n");
-    assert_eq!(home.done(&["call", "jobs", "get", "timeout=0"]), "plain text\n");
+    assert_eq!(home.done(&["call", "jobs", "get", "--timeout", "0"]), "plain text\n");
 
     home.fails(&["delete", "jobs"], 2, "add --yes");
     home.done(&["delete", "jobs", "--yes"]);
@@ -32,7 +32,7 @@ fn objects_are_created_called_listed_and_deleted() {
 fn unnamed_object_goes_with_the_command_that_made_it() {
     let home = Home::new();
     let _host = home.serve(&[]);
-    let ran = home.run(&["create", "Dict"]);
+    let ran = home.run(&["create", "dict"]);
     assert_eq!(ran.status, 0);
     assert!(ran.stderr.contains("--name NAME keeps it"), "{ran:?}");
     home.fails(&["call", ran.stdout.trim(), "keys"], 3, "fix: `steward objects`");
@@ -42,7 +42,7 @@ fn unnamed_object_goes_with_the_command_that_made_it() {
 fn exit_status_is_the_effect() {
     let home = Home::new();
     let _host = home.serve(&[]);
-    home.done(&["create", "Dict", "--name", "config", "debug=true"]);
+    home.done(&["create", "dict", "--name", "config", "debug=true"]);
     assert_eq!(home.done(&["call", "config", "get", "debug"]), "true\n");
 
     home.fails(&["call", "config", "__getitem__", "none"], 1, "KeyError");
@@ -50,7 +50,7 @@ fn exit_status_is_the_effect() {
     home.fails(&["call", "config"], 2, "METHOD");
     home.fails(&["call", "config", "get", r#"{"$bytes": 1}"#], 2, "`$bytes` takes bytes in Base64");
     home.fails(&["call", "#999", "get"], 3, "#999");
-    home.fails(&["call", "List/config", "append", "1"], 3, "is a Dict, not a List");
+    home.fails(&["call", "list/config", "append", "1"], 3, "is a dict, not a list");
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn misspelt_names_are_answered_with_the_nearest() {
     let _host = home.serve(&[]);
     home.done(&["create", "Queue", "--name", "jobs"]);
     home.fails(&["create", "qeue"], 3, "did you mean `Queue`?");
-    home.fails(&["types", "Dikt"], 3, "did you mean `Dict`?");
+    home.fails(&["types", "dikt"], 3, "did you mean `dict`?");
     home.fails(&["call", "jobs", "putt", "1"], 3, "did you mean `put`?");
     home.fails(&["call", "job", "put", "1"], 3, "did you mean `jobs`?");
     home.fails(&["creat", "Queue"], 2, "create");
@@ -107,7 +107,7 @@ fn reference_in_an_argument_keeps_its_object() {
     let _host = home.serve(&[]);
     let jobs = home.done(&["create", "Queue", "--name", "jobs"]);
     let jobs = jobs.trim();
-    home.done(&["create", "Dict", "--name", "registry"]);
+    home.done(&["create", "dict", "--name", "registry"]);
     home.done(&["call", "registry", "update", &format!("jobs={{\"$ref\": \"{jobs}\"}}")]);
     home.done(&["delete", "jobs", "--yes"]);
     let stored = home.done(&["call", "registry", "get", "jobs", "--json"]);
@@ -121,8 +121,7 @@ fn interrupted_call_ends_with_130_and_leaves_no_waiter() {
     let _host = home.serve(&[]);
     home.done(&["create", "Queue", "--name", "jobs"]);
     let waiting = Host::start(home.command(&["call", "jobs", "get"]));
-    // Until its call waits; every look is a round trip.
-    while home.done(&["objects", "--waiting"]).is_empty() {}
+    home.wait_for_waiter();
     waiting.signal(rustix::process::Signal::INT);
     assert_eq!(waiting.ended_status(), Some(130));
     home.done(&["call", "jobs", "put", "1"]);
@@ -135,6 +134,9 @@ fn bench_measures_and_leaves_nothing_behind() {
     let _host = home.serve(&[]);
     let report = home.done(&["bench", "--seconds", "0.05", "--in-flight", "4", "--json"]);
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
-    assert!(report["calls"].as_u64().unwrap() > 0 && report["p99_us"].as_f64() >= report["p50_us"].as_f64(), "{report}");
+    assert!(
+        report["calls"].as_u64().unwrap() > 0 && report["p99_us"].as_f64() >= report["p50_us"].as_f64(),
+        "{report}"
+    );
     assert_eq!(home.done(&["objects"]), "");
 }

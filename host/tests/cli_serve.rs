@@ -43,7 +43,8 @@ fn host_is_reached_over_quic_by_address_key_and_pin() {
     home.fails(&args(&format!("sha256:{}", "0".repeat(64))), 6, "error:");
 
     home.fails(&["objects", "-c", quic], 6, "--key-file");
-    let output = home.command(&["objects", "-c", quic]).env("STEWARD_KEY", std::fs::read_to_string(&key).unwrap()).output();
+    let output =
+        home.command(&["objects", "-c", quic]).env("STEWARD_KEY", std::fs::read_to_string(&key).unwrap()).output();
     assert!(output.unwrap().status.success(), "the environment may hold the key");
 }
 
@@ -89,7 +90,7 @@ fn terminated_host_tells_its_clients_and_ends_well() {
     let host = home.serve(&[]);
     home.done(&["create", "Queue", "--name", "jobs"]);
     let waiting = Host::start(home.command(&["call", "jobs", "get"]));
-    while home.done(&["objects", "--waiting"]).is_empty() {}
+    home.wait_for_waiter();
     host.signal(Signal::TERM);
     assert_eq!(host.ended_status(), Some(0));
     let status = waiting.ended_status().unwrap();

@@ -24,6 +24,7 @@ const JOBS: u64 = 60;
 /// How long the session of a killed process keeps its lock. A host's usual lease is longer; one shorter than the time between the
 /// heartbeats of clients, 3 s, would end the living, too.
 const LEASE_MS: u64 = 4_000;
+const DRAIN_MS: u64 = 500;
 /// Nothing in here takes nearly as long; what does has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often the host is asked how many calls wait.
@@ -75,7 +76,8 @@ impl Demo {
                 keys: vec![Key { id: "default".into(), role: Role::Admin, authkey: authkey.clone() }],
                 types,
             }],
-            limits: Limits { lease_ms: LEASE_MS, ..Limits::shared() },
+            // The killed process never takes leave: waiting for it would only take time.
+            limits: Limits { lease_ms: LEASE_MS, drain_ms: DRAIN_MS, ..Limits::shared() },
             ..Config::default()
         };
         let host =
@@ -241,10 +243,9 @@ impl Worker {
             if matches!(role, Part::Hold) {
                 let held = lock.acquire().await?;
                 line(&format!("holding {}", held.fence()))?;
-                // Until it is killed; or until its host ends, should that come first.
-                while manager.ping().await.is_ok() {
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
+                // Until it is killed, or until its host ends: nobody sets this event.
+                let _ = manager.event().await?.wait().await;
+                drop(held);
                 return Ok(());
             }
             let jobs: JoinableQueue<Option<u64>> = manager.named("jobs").await?;
@@ -267,7 +268,7 @@ impl Worker {
                     line(&format!("abandoned {}", held.fence()))?;
                 }
                 let sum = ledger.get("sum").await?.unwrap_or(0);
-                ledger.insert("sum", &(sum + job * job)).guard(&held).await?;
+                ledger.insert("sum", &(sum + job * job)).await?;
                 held.release().await?;
                 done.insert(&job, &(&name, job * job)).await?;
                 if let Some(board) = &board {

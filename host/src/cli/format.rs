@@ -39,7 +39,7 @@ impl Format {
         if rows.is_empty() {
             return Ok(());
         }
-        let header: Vec<String> = columns.iter().map(|column| column.to_uppercase()).collect();
+        let header: Vec<String> = columns.iter().map(|column| column.to_ascii_uppercase()).collect();
         let shown: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
         let mut text = String::new();
         for row in std::iter::once(&header).chain(&shown) {
@@ -47,7 +47,8 @@ impl Format {
             for (place, cell) in row.iter().enumerate() {
                 let width =
                     std::iter::once(&header).chain(&shown).map(|row| row[place].chars().count()).max().unwrap_or(0);
-                let shown = if cell.is_empty() { "-" } else { cell };
+                // A column without a name holds marks; anywhere else, nothing is something to see.
+                let shown = if cell.is_empty() && !header[place].is_empty() { "-" } else { cell };
                 cells.push_str(&format!("{shown:<width$}  "));
             }
             text.push_str(cells.trim_end());

@@ -52,8 +52,9 @@ Start with these two, in two terminals:
   steward serve
   steward call Queue/jobs put '\"hello\"'
 
-Exit status: 0 done, 1 raised (or findings), 2 usage, 3 refused, 4 unknown whether it happened, 5 object poisoned,
-6 not connected or not signed in, 130 interrupted.";
+Exit status, which says whether it happened:
+  0 done     1 raised, or findings     2 usage     3 refused     4 unknown     5 object poisoned
+  6 not connected or not signed in     130 interrupted.";
 
 #[derive(clap::Subcommand)]
 enum Command {
