@@ -46,7 +46,7 @@ fn exit_status_is_the_effect() {
     assert_eq!(home.done(&["call", "config", "get", "debug"]), "true\n");
 
     home.fails(&["call", "config", "__getitem__", "none"], 1, "KeyError");
-    home.fails(&["call", "Queue/jobs", "get", "--timeout", "0"], 1, "Empty");
+    home.fails(&["call", "Queue/jobs", "get", "--timeout", "0"], 1, "error: Empty\n");
     home.fails(&["call", "config"], 2, "METHOD");
     home.fails(&["call", "config", "get", r#"{"$bytes": 1}"#], 2, "`$bytes` takes bytes in Base64");
     home.fails(&["call", "#999", "get"], 3, "#999");

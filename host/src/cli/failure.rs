@@ -99,8 +99,10 @@ impl Failure {
             // Lines of one's own are kept; each may carry text of somebody else.
             let message: Vec<_> = self.message.lines().map(printable).collect();
             match self.status {
+                // `Empty` says it all.
+                _ if message.is_empty() => say(&format!("{label}: {}", printable(&self.kind))),
                 Status::Raised | Status::Poisoned => {
-                    say(&format!("{label}: {}: {}", printable(&self.kind), message.join("\n")))
+                    say(&format!("{label}: {}: {}", printable(&self.kind), message.join("\n")));
                 }
                 _ => say(&format!("{label}: {}", message.join("\n"))),
             }
