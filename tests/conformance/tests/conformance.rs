@@ -1,0 +1,75 @@
+//! Every type answers alike, however one gets at it.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use steward_conformance::worlds::{Hosted, Stepped};
+use steward_conformance::{called, cases, run, run_all};
+use steward_objects::BUILTINS;
+use steward_test_support::{HostOptions, spawn_host};
+
+#[tokio::test]
+async fn types_answer_alike_stepped_by_hand() {
+    if std::env::var_os("STEWARD_REWRITE").is_some() {
+        for case in cases() {
+            let corrected = run(&mut Stepped::default(), &case).await.1;
+            let text = fs::read_to_string(&case.file).unwrap();
+            let mut lines: Vec<&str> = text.lines().collect();
+            for (index, line) in corrected.iter().enumerate() {
+                if !line.is_empty() {
+                    lines[case.start + index] = line;
+                }
+            }
+            fs::write(&case.file, lines.join("\n") + "\n").unwrap();
+        }
+    }
+    assert_eq!(run_all(&mut Stepped::default()).await, cases().len());
+}
+
+#[tokio::test]
+async fn types_answer_alike_over_the_unix_socket() {
+    let host = spawn_host(HostOptions::default());
+    assert_eq!(run_all(&mut Hosted::new(host.connect(host.unix()).await)).await, cases().len());
+}
+
+#[tokio::test]
+async fn types_answer_alike_over_quic() {
+    let host = spawn_host(HostOptions::default());
+    assert_eq!(run_all(&mut Hosted::new(host.connect(host.quic()).await)).await, cases().len());
+}
+
+#[tokio::test]
+async fn plugins_answer_as_the_types_that_they_are_modelled_on() {
+    let host = spawn_host(HostOptions { plugins: &["conformance"], ..HostOptions::default() });
+    let mut guests = Hosted::guests(host.connect(host.quic()).await).await;
+    let ran = run_all(&mut guests).await;
+    let all = cases();
+    for typeid in ["Lock", "Semaphore", "Event", "Queue", "dict"] {
+        use steward_conformance::World as _;
+        let of_type = all.iter().filter(|case| {
+            let called = called(case);
+            called.iter().all(|(of, method, _)| of == typeid && guests.has(of, method))
+        });
+        assert!(of_type.count() > 1, "few cases are for the plugin's {typeid}");
+    }
+    assert!(ran > 20, "{ran} cases");
+}
+
+/// Whoever adds a method adds a case; where it says that it raises, one in which it does.
+#[test]
+fn every_method_has_a_case() {
+    let called: BTreeSet<_> = cases().iter().flat_map(called).collect();
+    let mut missing = Vec::new();
+    for builtin in BUILTINS {
+        for method in builtin.methods {
+            let has = |raises| called.contains(&(builtin.typeid.to_owned(), method.name.to_owned(), raises));
+            let name = format!("{}.{}", builtin.typeid, method.name);
+            if !has(false) && !has(true) {
+                missing.push(name);
+            } else if (method.doc.contains("Raises") || method.doc.contains("raises")) && !has(true) {
+                missing.push(format!("{name} raising"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no case calls {missing:#?}");
+}

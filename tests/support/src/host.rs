@@ -1,0 +1,149 @@
+//! Hosts for tests, in the test's own process.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use steward_client::{ConnectOptions, Manager};
+use steward_host::guest::{Compiler, GuestConfig, Guests, Plugin};
+use steward_host::{AuthKey, Config, Host, Key, Limits, Registration, Role, Source, TenantConfig};
+
+/// What a host is to have beside the built-in types.
+#[derive(Clone)]
+pub struct HostOptions {
+    /// Its bounds.
+    pub limits: Limits,
+    /// Plugins of this checkout, whose types are registered under their own names.
+    pub plugins: &'static [&'static str],
+    /// Further types.
+    pub types: Vec<Registration>,
+}
+
+impl Default for HostOptions {
+    /// The limits of a shared host, room for many connections of this one machine, no further types.
+    fn default() -> Self {
+        let limits = Limits { connections_per_source_max: 20_000, ..Limits::shared() };
+        Self { limits, plugins: &[], types: Vec::new() }
+    }
+}
+
+/// A running host with two tenants, which ends when it is dropped.
+///
+/// `default` has the types of the options and two keys, `default` (an admin's) and `member`; `other` has the built-in types.
+#[derive(Debug)]
+pub struct TestHost {
+    /// The host itself.
+    pub host: Host,
+    /// The admin's key of both tenants.
+    pub authkey: AuthKey,
+    /// The key `member`.
+    pub member_key: AuthKey,
+    unix: String,
+    quic: String,
+    // After the host, whose socket lies in it.
+    _directory: tempfile::TempDir,
+}
+
+/// Starts a host on a Unix socket in a directory of its own and on QUIC at a free port of this machine.
+///
+/// # Panics
+/// If it does not start.
+pub fn spawn_host(options: HostOptions) -> TestHost {
+    let directory = tempfile::Builder::new()
+        .prefix("steward")
+        // The host takes no directory that others may enter.
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .expect("a directory for the socket");
+    let (authkey, member_key) = (random_key(), random_key());
+    let mut types = options.types;
+    for name in options.plugins {
+        let plugin = plugin(name);
+        types.extend(plugin.types().iter().map(|offered| {
+            let typeid = offered.info().typeid.clone();
+            Registration::new(typeid.clone(), Source::Plugin { plugin: Arc::clone(&plugin), typeid })
+        }));
+    }
+    let key = |id: &str, role, authkey: &AuthKey| Key { id: id.into(), role, authkey: authkey.clone() };
+    let admin = key("default", Role::Admin, &authkey);
+    let keys = vec![admin.clone(), key("member", Role::Member, &member_key)];
+    let host = Host::start(Config {
+        quic: vec!["127.0.0.1:0".parse().expect("an address")],
+        unix: Some(directory.path().join("host.sock")),
+        tenants: vec![
+            TenantConfig { name: "default".into(), keys, types },
+            TenantConfig { name: "other".into(), keys: vec![admin], types: Vec::new() },
+        ],
+        limits: options.limits,
+        ..Config::default()
+    })
+    .expect("the host starts");
+    let [quic, unix] = host.addresses() else { panic!("the host listens at two addresses") };
+    let (quic, unix) = (quic.to_string(), unix.to_string());
+    TestHost { host, authkey, member_key, unix, quic, _directory: directory }
+}
+
+impl TestHost {
+    /// The address of its Unix socket.
+    pub fn unix(&self) -> &str {
+        &self.unix
+    }
+
+    /// Its QUIC address.
+    pub fn quic(&self) -> &str {
+        &self.quic
+    }
+
+    /// How the admin of `default` signs in.
+    pub fn options(&self) -> ConnectOptions {
+        ConnectOptions::new().authkey(self.authkey.clone())
+    }
+
+    /// Signs in as the admin.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub async fn connect(&self, address: &str) -> Manager {
+        self.options().connect(address).await.expect("the host lets its admin in")
+    }
+
+    /// Signs in as the admin, over the Unix socket.
+    pub async fn manager(&self) -> Manager {
+        self.connect(self.unix()).await
+    }
+}
+
+fn random_key() -> AuthKey {
+    let mut bytes = vec![0; AuthKey::BYTES_MIN];
+    getrandom::fill(&mut bytes).expect("the system gives random bytes");
+    AuthKey::new(bytes).expect("long enough")
+}
+
+/// The folder that cargo builds into.
+pub(crate) fn target() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    test.ancestors().nth(3).expect("a test lies in target/PROFILE/deps").to_owned()
+}
+
+/// A component of this checkout.
+///
+/// # Panics
+/// If it is not built, naming the command that does.
+pub fn component(name: &str) -> Vec<u8> {
+    let path: &Path = &target().join("plugins").join(format!("{name}.wasm"));
+    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask plugins` first", path.display()))
+}
+
+/// A plugin of this checkout, compiled once for all hosts of this process that ask at different times.
+///
+/// # Panics
+/// If it is not built, or refused.
+pub fn plugin(name: &str) -> Arc<Plugin> {
+    static GUESTS: OnceLock<Guests> = OnceLock::new();
+    let guests = GUESTS.get_or_init(|| {
+        let config = GuestConfig { objects_max: 256, ..GuestConfig::new(Compiler::InProcess) };
+        Guests::new(config).expect("wasmtime starts")
+    });
+    guests.load(name, &component(name)).expect("the plugin is a good one")
+}
