@@ -324,7 +324,14 @@ impl Object {
     }
 
     /// Checks all that a step brought, then hands it to the outbox: nothing of a step that breaks the rules is seen.
-    fn accept(&mut self, outcome: wit::Outcome, arrived: &Arrived<'_>, out: &mut Outbox) -> Result<(), Broken> {
+    /// `unanswered` is the call that the step was made for, until it is answered.
+    fn accept(
+        &mut self,
+        outcome: wit::Outcome,
+        unanswered: &mut Option<CallId>,
+        arrived: &Arrived<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), Broken> {
         let runtime = &*self.kind.who.runtime;
         let config = &runtime.config;
 
@@ -342,7 +349,7 @@ impl Object {
         // A token that a reply or a request carries may have been let go in this very step.
         let known = |ident| self.held.contains_key(&ident) || arrived.brought(ident);
         for completion in &outcome.completions {
-            if !self.parked.remove(&completion.call) {
+            if unanswered.take_if(|call| *call == completion.call).is_none() && !self.parked.remove(&completion.call) {
                 return Err(Broken::UnknownCall(completion.call));
             }
             match &completion.outcome {
@@ -428,6 +435,8 @@ impl Referent for Object {
             return;
         }
         let mut arrived = Arrived::default();
+        // Most calls are answered by their own step and never enter the set of those that wait.
+        let mut unanswered = None;
         let mut seed = None;
         let now_ms;
         let told = match &input {
@@ -438,7 +447,7 @@ impl Referent for Object {
                 }
                 seed = Some(call.seed);
                 now_ms = call.now_ms;
-                self.parked.insert(call.id);
+                unanswered = Some(call.id);
                 wit::Input::Call(wit::Call {
                     id: call.id,
                     method: u32::try_from(method).expect("methods are counted in 16 bits"),
@@ -503,8 +512,11 @@ impl Referent for Object {
         });
         self.kind.placement.record(guest.store.data().ticks);
         let broken = match outcome.map_err(|error| guest.store.data().explain(&error)) {
-            Ok(outcome) => match self.accept(outcome, &arrived, out) {
-                Ok(()) => return,
+            Ok(outcome) => match self.accept(outcome, &mut unanswered, &arrived, out) {
+                Ok(()) => {
+                    self.parked.extend(unanswered);
+                    return;
+                }
                 Err(broken) => format!("guest broke the rules in {}: {broken}", self.place(&input)),
             },
             Err(trap) => format!("guest trapped in {}: {trap}", self.place(&input)),
