@@ -61,6 +61,12 @@ impl Clock {
         self.started_ms + self.started.elapsed().as_millis() as u64
     }
 
+    /// When a wait of `ms` that begins now is over: at once if it is 0, otherwise never too early, although [`Clock::now_ms`]
+    /// has dropped what this millisecond is past its start.
+    pub(crate) fn deadline_ms(&self, ms: u64) -> u64 {
+        self.now_ms().saturating_add(ms).saturating_add(u64::from(ms > 0))
+    }
+
     /// Asks for `cell` to be ticked at `at_ms`.
     pub(crate) fn alarm(&self, at_ms: u64, cell: &Arc<Cell>) {
         let mut alarms = self.alarms.lock();

@@ -67,7 +67,7 @@ fn call(session: &Arc<Session>, lane: &Arc<Lane>, call: &Call<'_>, tokens: bool)
                 owner: Owner { session: session.id, thread: call.owner },
                 args: Cow::Borrowed(call.args),
                 tokens,
-                deadline_ms: call.deadline_ms.map(|ms| shared.clock.now_ms().saturating_add(ms)),
+                deadline_ms: call.deadline_ms.map(|ms| shared.clock.deadline_ms(ms)),
             };
             let snapshots = object.kind.methods.get(usize::from(method)).is_some_and(|method| method.snapshots);
             if tokens && snapshots {
