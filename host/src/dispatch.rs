@@ -99,6 +99,10 @@ fn prepare(session: &Arc<Session>, call: &Call<'_>, tokens: bool) -> Result<Opti
     }
     let Some(object) = session.admit(call.seq, call.ident)? else { return Ok(None) };
     let method = object.kind.method(call.method)?;
+    let may_park = object.kind.methods.get(usize::from(method)).is_some_and(|method| method.may_park);
+    if may_park && call.deadline_ms != Some(0) {
+        session.check_room_to_park()?;
+    }
     Ok(Some((object, method)))
 }
 

@@ -116,18 +116,11 @@ impl Session {
     /// Lets a call in: the object that it names, which from now on counts as called; `None` for the host itself.
     ///
     /// # Errors
-    /// Refused `DuplicateSeq`, `TooManyParked`, `UnknownIdent`.
+    /// Refused `DuplicateSeq`, `UnknownIdent`.
     pub(crate) fn admit(&self, seq: u64, ident: Ident) -> Result<Option<Object>, Fault> {
         let mut state = self.state.lock();
-        if !state.parked.is_empty() {
-            if state.parked.contains_key(&seq) {
-                return Err(Fault::refused("DuplicateSeq", format!("call {seq} is parked already")));
-            }
-            let limit = self.tenant.shared.limits.calls_parked_max;
-            if state.parked.len() >= limit as usize {
-                let message = format!("{limit} calls of this session are parked, limit is {limit}");
-                return Err(Fault::refused("TooManyParked", message).retry());
-            }
+        if state.parked.contains_key(&seq) {
+            return Err(Fault::refused("DuplicateSeq", format!("call {seq} is parked already")));
         }
         if ident == Ident::HOST {
             return Ok(None);
@@ -135,6 +128,20 @@ impl Session {
         let reference = state.references.get_mut(&ident).ok_or_else(|| unknown(ident))?;
         reference.called = true;
         Ok(Some(reference.object.clone()))
+    }
+
+    /// Checks that one more call may park. Others need no room: who has parked all it may must be able to go on, by a
+    /// `put` for its own `get`.
+    ///
+    /// # Errors
+    /// Refused `TooManyParked`.
+    pub(crate) fn check_room_to_park(&self) -> Result<(), Fault> {
+        let limit = self.tenant.shared.limits.calls_parked_max;
+        if self.state.lock().parked.len() < limit as usize {
+            return Ok(());
+        }
+        let message = format!("{limit} calls of this session are parked, limit is {limit}");
+        Err(Fault::refused("TooManyParked", message).retry())
     }
 
     /// An object that this session holds.
