@@ -330,6 +330,7 @@ fn bounds(welcome: &Welcome) -> Bounds {
         request_bytes_max: bytes(limits.request_bytes_max),
         reply_bytes_max: bytes(limits.reply_bytes_max).saturating_add(REPLY_HEAD_BYTES_MAX),
         bulk_bytes_min: bytes(limits.bulk_bytes_min),
+        lease_ms: welcome.lease_ms,
     }
 }
 

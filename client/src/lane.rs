@@ -17,18 +17,25 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::core::{After, Ending};
-use crate::session::{Shared, Which};
+use crate::session::{Bounds, Shared, Which};
 
 /// Acknowledgements and dropped references wait this long for a frame that takes them along.
 const OWED_MS_MAX: u64 = 5;
-/// Two silent ticks make a heartbeat's 3 s at most.
-const TICK_MS: u64 = 1_500;
+/// Two silent ticks make a heartbeat's 3 s at most; a short lease makes them shorter.
+const TICK_MS_MAX: u64 = 1_500;
 /// First size of a read buffer; one that a large frame has outgrown shrinks back to it.
 const READ_BYTES: usize = 64 << 10;
 /// Streams of bulk replies that are read at once; the host may open no more of them.
 pub(crate) const BULK_STREAMS_MAX: u32 = 16;
 /// Turns after which the task lets others run.
 const TURNS_MAX: usize = 64;
+
+impl Bounds {
+    /// How often the lane sees whether anything was sent: silence never lasts half a lease.
+    fn tick(&self) -> Duration {
+        Duration::from_millis((self.lease_ms / 4).clamp(1, TICK_MS_MAX))
+    }
+}
 
 /// The sending half of a lane.
 #[derive(Debug)]
@@ -162,6 +169,7 @@ fn accept(connection: quinn::Connection) -> Accept {
 impl Lane {
     /// Runs a lane until its connection ends or the session is closed and everything is sent.
     pub(crate) async fn run(which: Which, session: Arc<Shared>, frames: Frames) {
+        let tick = Box::pin(sleep(session.limits.tick()));
         let mut lane = Self {
             which,
             accept: session.quic.clone().filter(|_| which == Which::Main).map(accept),
@@ -169,7 +177,7 @@ impl Lane {
             frames,
             bulk: Vec::new(),
             owed: None,
-            tick: Box::pin(sleep(Duration::from_millis(TICK_MS))),
+            tick,
         };
         let ended = std::future::poll_fn(|cx| lane.poll(cx)).await;
         let closing = lane.session.state.lock().closing;
@@ -237,7 +245,7 @@ impl Lane {
             return;
         }
         if self.tick.as_mut().poll(cx).is_ready() {
-            self.tick.as_mut().reset(Instant::now() + Duration::from_millis(TICK_MS));
+            self.tick.as_mut().reset(Instant::now() + self.session.limits.tick());
             // The new time has to be polled, or nothing would wake the task at it.
             let _ = self.tick.as_mut().poll(cx);
             let mut state = self.session.state.lock();

@@ -37,6 +37,8 @@ pub(crate) struct Bounds {
     pub(crate) reply_bytes_max: usize,
     /// A call whose frame is larger does not travel on the lane.
     pub(crate) bulk_bytes_min: usize,
+    /// How long the session lives without a frame.
+    pub(crate) lease_ms: u64,
 }
 
 /// Which connection of a session.
