@@ -66,10 +66,9 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let started = Instant::now();
     let shared = &tenants.shared;
     let name = peer.name.clone();
-    let mut lane = Messages { reader, writer, received: Vec::new() };
+    let mut lane = Messages { reader, writer, received: Vec::new(), heard: Instant::now() };
     let error = match sign_in(tenants, peers, peer, &mut lane).await {
         Ok(session) => {
             tracing::info!(session = session.id, peer = name, tenant = session.tenant.name, "signed in");
@@ -87,8 +86,8 @@ where
         SignInError::TryLater { why, .. } => Refusal { code: RefusalCode::TryLater, message: (*why).to_owned() },
         _ => Refusal { code: RefusalCode::Denied, message: "sign-in was refused".to_owned() },
     };
-    // However it failed, it takes the same time.
-    tokio::time::sleep_until(started + Duration::from_millis(shared.limits.sign_in_failure_ms_min)).await;
+    // However it failed, it takes the same time since the peer's last message: who sends that late gains nothing.
+    tokio::time::sleep_until(lane.heard + Duration::from_millis(shared.limits.sign_in_failure_ms_min)).await;
     lane.send(&refusal.encode()).await?;
     Err(error)
 }
@@ -228,6 +227,8 @@ struct Messages<'a, R, W> {
     reader: &'a mut R,
     writer: &'a mut W,
     received: Vec<u8>,
+    /// When something last arrived.
+    heard: Instant,
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Messages<'_, R, W> {
@@ -249,6 +250,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Messages<'_, R, W> {
             if read == 0 {
                 return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
             }
+            self.heard = Instant::now();
             self.received.extend_from_slice(&room[..read]);
         }
     }
