@@ -21,9 +21,10 @@ pub struct HostOptions {
 }
 
 impl Default for HostOptions {
-    /// The limits of a shared host, room for many connections of this one machine, no further types.
+    /// The limits of a shared host, but room for many connections of this one machine, and little time to take leave:
+    /// clients of the thread that ends the host cannot listen meanwhile. No further types.
     fn default() -> Self {
-        let limits = Limits { connections_per_source_max: 20_000, ..Limits::shared() };
+        let limits = Limits { connections_per_source_max: 20_000, drain_ms: 100, ..Limits::shared() };
         Self { limits, plugins: &[], types: Vec::new() }
     }
 }

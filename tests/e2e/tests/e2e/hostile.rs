@@ -1,0 +1,164 @@
+//! What a peer sends that has signed in and does not keep to the protocol.
+
+use std::time::{Duration, Instant};
+
+use steward_objects::{Effect, Ident, Value};
+use steward_test_support::{HostOptions, PATIENCE, RawClient, TestHost, call_frame, parked, soon, spawn_host};
+use steward_wire::frame::ClientFrame;
+
+/// Sends `bytes` on a fresh session of either transport; the host says a goodbye that contains `reason`, closes, and
+/// serves everybody else as before.
+async fn check(host: &TestHost, bytes: &[u8], reason: &str) {
+    for address in [host.unix(), host.quic()] {
+        let mut client = RawClient::connect(host, address).await;
+        // The host may close before it has read everything.
+        let _ = client.send(bytes).await;
+        let said = soon("a goodbye", client.reply()).await.expect_err("no reply");
+        assert!(said.contains(reason), "{address}: `{said}` should say `{reason}`");
+        assert_eq!(soon("the end", client.message()).await.expect("closed in good order"), None);
+        let mut other = RawClient::connect(host, address).await;
+        other.call(Ident::HOST, "ping", &[]).await.expect("the host lives");
+    }
+}
+
+fn framed(body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len()).expect("little").to_be_bytes();
+    [&length, body].concat()
+}
+
+fn nested(depth: usize) -> Value {
+    (0..depth).fold(Value::Null, |inner, _| Value::List(vec![inner]))
+}
+
+#[tokio::test]
+async fn oversized_frame_closes_before_it_is_read() {
+    let host = spawn_host(HostOptions::default());
+    check(&host, &[0x7f, 0xff, 0xff, 0xff, 0x81], "frame is 2147483647 bytes, limit is 1048576").await;
+}
+
+#[tokio::test]
+async fn what_is_no_frame_closes() {
+    let host = spawn_host(HostOptions::default());
+    check(&host, &framed(b""), "").await;
+    check(&host, &framed(&[0xff; 64]), "").await;
+    check(&host, &framed(b"GET / HTTP/1.1\r\n\r\n"), "").await;
+    // Kinds that nobody knows, and one that only hosts send.
+    check(&host, &framed(&[0x82, 0x18, 99, 0xf6]), "kind").await;
+    check(&host, &framed(&[0x82, 0x03, 0xf6]), "").await;
+    // Too few fields; trailing bytes; an indefinite length.
+    check(&host, &framed(&[0x83, 0x02, 0xf6, 0x01]), "").await;
+    check(&host, &framed(&[0x82, 0x07, 0xf6, 0x00]), "").await;
+    check(&host, &framed(&[0x9f, 0x07, 0xf6, 0xff]), "").await;
+}
+
+#[tokio::test]
+async fn deep_and_wide_items_close() {
+    let host = spawn_host(HostOptions::default());
+    check(&host, &call_frame(1, Ident::HOST, "ping", &[nested(40)], None), "32").await;
+    let wide = Value::List(vec![Value::Null; 70_000]);
+    check(&host, &call_frame(1, Ident::HOST, "ping", &[wide], None), "65536").await;
+    // An array that claims more than the frame has.
+    let claims = [0x87, 0x02, 0xf6, 0x01, 0x00, 0x01, 0x64, b'p', b'i', b'n', b'g', 0x9a, 0xff, 0xff, 0xff, 0xff];
+    check(&host, &framed(&claims), "").await;
+}
+
+#[tokio::test]
+async fn frame_that_does_not_come_to_its_end_is_not_waited_for() {
+    let mut options = HostOptions::default();
+    options.limits.frame_ms_max = 300;
+    let host = spawn_host(options);
+    for address in [host.unix(), host.quic()] {
+        let mut client = RawClient::connect(&host, address).await;
+        let start = Instant::now();
+        client.send(&[0, 0, 1]).await.expect("sent");
+        let ended = soon("the end", client.message()).await;
+        assert!(matches!(ended, Ok(None) | Err(_)), "{ended:?}");
+        assert!(start.elapsed() >= Duration::from_millis(300), "{address}: an honest client gets its time");
+        assert!(start.elapsed() < PATIENCE);
+    }
+}
+
+#[tokio::test]
+async fn seq_of_a_call_that_waits_is_not_used_again() {
+    let host = spawn_host(HostOptions::default());
+    let manager = host.manager().await;
+    let event = manager.create_named("e", "Event", ()).await.expect("made");
+    for address in [host.unix(), host.quic()] {
+        let mut client = RawClient::connect(&host, address).await;
+        let Ok(Value::Token(token)) = client.call(Ident::HOST, "named", &[Value::Text("e".into())]).await else {
+            panic!("no token")
+        };
+        client.send(&call_frame(5, token.ident, "wait", &[], None)).await.expect("sent");
+        parked(&manager, &event, 1).await;
+        client.send(&call_frame(5, token.ident, "is_set", &[], None)).await.expect("sent");
+        let reply = client.reply().await.expect("a reply");
+        let fault = reply.outcome.expect_err("refused");
+        assert_eq!((fault.effect, &*fault.kind), (Effect::Refused, "DuplicateSeq"));
+        event.call::<()>("set", ()).await.expect("set");
+        assert_eq!(client.reply().await.expect("a reply").outcome, Ok(Value::Bool(true)));
+        event.call::<()>("clear", ()).await.expect("cleared");
+    }
+}
+
+/// Another tenant's object, another session's, and one that never was: nobody can tell them apart.
+#[tokio::test]
+async fn foreign_object_looks_like_none() {
+    let host = spawn_host(HostOptions::default());
+    for address in [host.unix(), host.quic()] {
+        let mut other = RawClient::open(address).await.expect("open");
+        other.sign_in("other", "default", host.authkey.as_bytes()).await.expect("signed in");
+        // More than this tenant has, so that the number means nothing in it.
+        let mut theirs = Ident(0);
+        for _ in 0..9 {
+            theirs = other.create("list", &[]).await.expect("made");
+        }
+        let mut neighbour = RawClient::connect(&host, address).await;
+        let hidden = neighbour.create("list", &[]).await.expect("made");
+        let mut client = RawClient::connect(&host, address).await;
+        let list = client.create("list", &[]).await.expect("made");
+
+        let mut found = Vec::new();
+        for ident in [theirs, hidden, Ident(0xffff_ffff), Ident(u64::MAX)] {
+            let token = Value::Token(steward_wire::Token { typeid: "list".into(), ident, address: None });
+            for outcome in [
+                client.call(ident, "__len__", &[]).await,
+                client.call(ident, "no such method", &[]).await,
+                client.call(list, "append", std::slice::from_ref(&token)).await,
+                client.call(list, "extend", std::slice::from_ref(&token)).await,
+                client.create("Condition", std::slice::from_ref(&token)).await.map(|_| Value::Null),
+            ] {
+                let mut fault = outcome.expect_err("not this session's");
+                fault.message = fault.message.replace(&ident.to_string(), "N");
+                found.push(fault);
+            }
+        }
+        assert_eq!(found[0].kind, "UnknownIdent");
+        assert!(found.iter().all(|fault| *fault == found[0]), "{found:#?}");
+        assert_eq!(client.call(list, "__len__", &[]).await, Ok(Value::Int(0)));
+    }
+}
+
+#[tokio::test]
+async fn goodbye_of_a_client_ends_its_session_at_once() {
+    let host = spawn_host(HostOptions::default());
+    let manager = host.manager().await;
+    for address in [host.unix(), host.quic()] {
+        let mut client = RawClient::connect(&host, address).await;
+        client.create("list", &[]).await.expect("made");
+        client.frame(&ClientFrame::Goodbye).await.expect("sent");
+        let said = soon("the host's goodbye", client.reply()).await.expect_err("no reply");
+        assert_eq!(said, "session ended");
+        assert_eq!(manager.number_of_objects().await.expect("answered"), 0);
+    }
+}
+
+#[tokio::test]
+async fn unsupported_frames_are_refused_and_the_lane_lives() {
+    let host = spawn_host(HostOptions::default());
+    let mut client = RawClient::connect(&host, host.quic()).await;
+    client.seq = 1;
+    client.frame(&ClientFrame::Fork { seq: 1 }).await.expect("sent");
+    let fault = client.reply().await.expect("a reply").outcome.expect_err("refused");
+    assert_eq!((fault.effect, &*fault.kind), (Effect::Refused, "Unsupported"));
+    client.call(Ident::HOST, "ping", &[]).await.expect("the lane lives");
+}

@@ -1,0 +1,160 @@
+//! Limits: what happens when one is reached, and that it can be gone back from.
+
+use steward_client::AnyValue;
+use steward_host::Limits;
+use steward_objects::{Effect, Ident, Value};
+use steward_test_support::{HostOptions, RawClient, TestHost, call_frame, parked, soon, spawn_host, until};
+use steward_wire::auth::RefusalCode;
+use steward_wire::frame::ClientFrame;
+
+fn host(change: impl FnOnce(&mut Limits)) -> TestHost {
+    let mut options = HostOptions::default();
+    change(&mut options.limits);
+    spawn_host(options)
+}
+
+#[tokio::test]
+async fn tenant_has_so_many_objects_and_no_more() {
+    let host = host(|limits| limits.objects_max = 3);
+    let manager = host.manager().await;
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        kept.push(manager.list::<u8>().await.expect("room"));
+    }
+    let error = manager.list::<u8>().await.expect_err("full");
+    assert_eq!((error.effect(), error.kind()), (Effect::Refused, "OverQuota"));
+    assert!(error.message().contains('3'), "{error} should say the limit");
+    let error = kept[0].iter().await.expect_err("an iterator is an object, too");
+    assert!(error.is("OverQuota"), "{error}");
+    kept.pop();
+    until("there is room again", async || manager.list::<u8>().await.ok()).await;
+}
+
+#[tokio::test]
+async fn tenant_has_so_many_sessions_and_no_more() {
+    let host = host(|limits| limits.sessions_max = 2);
+    let (first, _second) = (host.manager().await, host.connect(host.quic()).await);
+    let mut third = RawClient::open(host.quic()).await.expect("open");
+    let refusal = third.sign_in("default", "default", host.authkey.as_bytes()).await.expect_err("full");
+    assert_eq!(refusal.code, RefusalCode::TryLater);
+    let mut other = RawClient::open(host.quic()).await.expect("open");
+    other.sign_in("other", "default", host.authkey.as_bytes()).await.expect("another tenant has its own");
+    soon("goodbye", first.close()).await;
+    until("there is room again", async || {
+        let mut client = RawClient::open(host.unix()).await.expect("open");
+        client.sign_in("default", "default", host.authkey.as_bytes()).await.ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn session_parks_so_many_calls_and_no_more() {
+    let host = host(|limits| limits.calls_parked_max = 2);
+    for address in [host.unix(), host.quic()] {
+        let mut client = RawClient::connect(&host, address).await;
+        let event = client.create("Event", &[]).await.expect("made");
+        for seq in [11, 12, 13] {
+            client.send(&call_frame(seq, event, "wait", &[], None)).await.expect("sent");
+        }
+        let reply = client.reply().await.expect("a reply");
+        let fault = reply.outcome.expect_err("too many");
+        assert_eq!((reply.seq, &*fault.kind, fault.retryable), (13, "TooManyParked", true));
+        // What does not wait is served: without it nothing might ever let those go that do.
+        client.seq = 13;
+        assert_eq!(client.call(event, "is_set", &[]).await, Ok(Value::Bool(false)));
+        client.send(&call_frame(15, event, "wait", &[], Some(0))).await.expect("sent");
+        assert_eq!(client.reply().await.expect("a reply").outcome, Ok(Value::Bool(false)));
+        client.frame(&ClientFrame::Cancel { seq: 11 }).await.expect("sent");
+        assert_eq!(client.reply().await.expect("a reply").seq, 11);
+        client.send(&call_frame(16, event, "wait", &[], None)).await.expect("sent");
+        client.seq = 16;
+        assert_eq!(client.call(event, "set", &[]).await, Ok(Value::Null), "there was room for one more");
+    }
+}
+
+#[tokio::test]
+async fn client_waits_by_itself_before_it_parks_too_much() {
+    let host = host(|limits| limits.calls_parked_max = 2);
+    let manager = host.manager().await;
+    let queue = manager.queue::<u32>(0).await.expect("made");
+    let getters: Vec<_> = (0..4).map(|_| tokio::spawn(queue.get().into_future())).collect();
+    parked(&manager, queue.proxy(), 2).await;
+    let other = host.connect(host.quic()).await;
+    let same: steward_client::Proxy =
+        other.proxy(&steward_client::Token { address: None, ..queue.proxy().token() }).expect("a proxy");
+    for item in 0..4 {
+        same.call::<()>("put", (item,)).await.expect("put");
+    }
+    let mut items = Vec::new();
+    for getter in getters {
+        items.push(soon("an item", getter).await.expect("no panic").expect("an item"));
+    }
+    items.sort_unstable();
+    assert_eq!(items, [0, 1, 2, 3]);
+}
+
+#[tokio::test]
+async fn object_has_so_many_waiters_and_no_more() {
+    let host = host(|limits| limits.waiters_max = 2);
+    let manager = host.manager().await;
+    let event = manager.create_named("e", "Event", ()).await.expect("made");
+    let waiting: Vec<_> = (0..2).map(|_| tokio::spawn(event.call::<bool>("wait", ()).into_future())).collect();
+    parked(&manager, &event, 2).await;
+    let error = event.call::<bool>("wait", ()).await.expect_err("too many");
+    assert_eq!((error.kind(), error.is_retryable()), ("TooManyWaiters", true));
+    event.call::<()>("set", ()).await.expect("what does not wait is served");
+    for waiter in waiting {
+        assert!(soon("a waiter", waiter).await.expect("no panic").expect("answered"));
+    }
+}
+
+#[tokio::test]
+async fn result_that_is_too_large_is_an_error_and_the_lane_lives() {
+    let host = host(|limits| limits.reply_bytes_max = 10_000);
+    for address in [host.unix(), host.quic()] {
+        let manager = host.connect(address).await;
+        let list = manager.list::<String>().await.expect("made");
+        list.append(&"x".repeat(6_000)).await.expect("appended");
+        list.append(&"y".repeat(6_000)).await.expect("appended");
+        let error = list.copy().await.expect_err("too large");
+        assert_eq!((error.effect(), error.kind()), (Effect::Raised, "ReplyTooLarge"));
+        assert_eq!(list.get(1).await.expect("the lane lives").len(), 6_000);
+    }
+}
+
+#[tokio::test]
+async fn request_that_is_too_large_is_not_sent() {
+    let host = host(|limits| limits.request_bytes_max = 10_000);
+    for address in [host.unix(), host.quic()] {
+        let manager = host.connect(address).await;
+        let list = manager.list::<AnyValue>().await.expect("made");
+        let error = list.append(&"x".repeat(20_000)).await.expect_err("too large");
+        assert_eq!(error.effect(), Effect::Refused, "{error}");
+        assert_eq!(list.len().await.expect("the lane lives"), 0);
+    }
+}
+
+#[tokio::test]
+async fn host_takes_so_many_connections_and_no_more() {
+    let host = host(|limits| limits.connections_max = 2);
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        clients.push(RawClient::connect(&host, host.unix()).await);
+    }
+    for address in [host.unix(), host.quic()] {
+        match RawClient::open(address).await {
+            Err(_) => {}
+            Ok(mut third) => {
+                let _ = third.send(&[0]).await;
+                assert!(matches!(third.message().await, Ok(None) | Err(_)));
+            }
+        }
+    }
+    clients[0].call(Ident::HOST, "ping", &[]).await.expect("who is in is served");
+    clients.pop();
+    until("a place is free", async || {
+        let mut client = RawClient::open(host.quic()).await.ok()?;
+        client.sign_in("default", "default", host.authkey.as_bytes()).await.ok()
+    })
+    .await;
+}

@@ -1,0 +1,36 @@
+//! Whole programs against a host, and peers that are none.
+
+mod deadlines;
+mod deaths;
+mod floors;
+mod hostile;
+mod lifetimes;
+mod limits;
+mod moving;
+mod own_host;
+mod sign_in;
+mod types;
+mod values;
+
+use steward_test_support::{HostOptions, TestHost, role, spawn_host};
+
+/// The other side of [`steward_test_support::ClientProcess`]: does nothing where there is no role.
+#[test]
+fn client_process() {
+    let Some(role) = role() else { return };
+    match role.name.as_str() {
+        "start a host" => own_host::play(&role),
+        _ => deaths::play(&role),
+    }
+}
+
+/// A host that notices silent clients within a second or two.
+fn quick_host() -> TestHost {
+    quick_host_with(&[])
+}
+
+fn quick_host_with(plugins: &'static [&'static str]) -> TestHost {
+    let mut options = HostOptions { plugins, ..HostOptions::default() };
+    options.limits.lease_ms = 1_000;
+    spawn_host(options)
+}
