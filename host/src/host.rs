@@ -24,7 +24,7 @@ use crate::session::Session;
 use crate::tenant::{Key, Shared, Tenant};
 use crate::unix::{self, UnixSocket};
 
-/// How often leases are looked at.
+/// How often leases are looked at, and cycles that nobody refers to.
 const SWEEP_MS: u64 = 500;
 /// A sweep this late means that the host itself was paused: sessions get a fresh lease.
 const PAUSE_MS: u64 = 1_500;
@@ -179,9 +179,14 @@ impl Host {
             let tenants = tenants.clone();
             threads.push(serve("steward-unix", move || unix::serve(tenants, peers, socket))?);
         }
-        let clock = shared.clone();
+        let swept = tenants.clone();
         let clock = std::thread::Builder::new().name("steward-clock".into()).spawn(move || {
-            clock.clock.run(SWEEP_MS, |now_ms, late_ms| sweep(&clock, now_ms, late_ms));
+            swept.shared.clock.run(SWEEP_MS, |now_ms, late_ms| {
+                sweep(&swept.shared, now_ms, late_ms);
+                for tenant in swept.by_name.values() {
+                    tenant.table.collect_cycles().finish();
+                }
+            });
         })?;
         let ender = shared.clone();
         let mut ending = shared.ending.subscribe();

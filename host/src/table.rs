@@ -2,10 +2,11 @@
 //!
 //! An object lives while a session holds a reference, a name stands for it, or a living object stores its token. The
 //! counts are exact because every change goes through here: sessions retain and release, and a cell writes
-//! down what it stores while it applies its outbox. Lock order: cell, session, table; nothing is called back
+//! down what it stores while it applies its outbox. What only a cycle keeps is found by [`Table::collect_cycles`], now and
+//! then: no count sees it. Lock order: cell, session, table; nothing is called back
 //! while the table is locked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -50,6 +51,8 @@ struct State {
     entries: HashMap<Ident, Entry>,
     groups: HashMap<Ident, Group>,
     names: HashMap<String, Ident>,
+    /// Cells that lost a reference, store something, and are kept by nothing but what others store: they may be in a cycle.
+    suspects: HashSet<Ident>,
 }
 
 /// The table. Idents rise and are never reused.
@@ -175,6 +178,18 @@ impl Table {
         gone
     }
 
+    /// Removes what only cycles keep. Objects that are still reached from a session or a name cost time here, too, so this is
+    /// for now and then.
+    pub(crate) fn collect_cycles(&self) -> Gone {
+        let mut state = self.state.lock();
+        let suspects = std::mem::take(&mut state.suspects);
+        let mut gone = Gone::default();
+        if !suspects.is_empty() {
+            state.collect_cycles(suspects, &mut gone);
+        }
+        gone
+    }
+
     /// The object of this name, with a root reference for the caller.
     pub(crate) fn named(&self, name: &str) -> Option<(Ident, Object)> {
         let mut state = self.state.lock();
@@ -238,6 +253,10 @@ impl State {
         while let Some(ident) = suspects.pop() {
             let Some(entry) = self.entries.get(&ident) else { continue };
             if entry.roots + entry.stored > 0 {
+                let cell = entry.object.cell.ident();
+                if entry.roots == 0 && self.groups.get(&cell).is_some_and(|group| !group.stores.is_empty()) {
+                    self.suspects.insert(cell);
+                }
                 continue;
             }
             let Some(entry) = self.entries.remove(&ident) else { continue };
@@ -257,5 +276,56 @@ impl State {
             }
             gone.0.push(entry.object);
         }
+    }
+
+    /// Trial deletion (Bacon and Rajan: Concurrent cycle collection in reference counted systems, 2001), by cells: of all
+    /// that is reached from the suspects, what is not reached from outside goes.
+    fn collect_cycles(&mut self, suspects: HashSet<Ident>, gone: &mut Gone) {
+        // How many references each has that do not come from among them.
+        let mut outside: HashMap<Ident, u64> = HashMap::new();
+        let mut pending: Vec<Ident> = suspects.into_iter().filter(|cell| self.groups.contains_key(cell)).collect();
+        while let Some(cell) = pending.pop() {
+            if outside.insert(cell, 0).is_none() {
+                pending.extend(self.stored_cells(cell).map(|(stored, _)| stored));
+            }
+        }
+        for entry in self.entries.values() {
+            if let Some(count) = outside.get_mut(&entry.object.cell.ident()) {
+                *count += u64::from(entry.roots) + u64::from(entry.stored);
+            }
+        }
+        let reached: Vec<Ident> = outside.keys().copied().collect();
+        for cell in reached {
+            for (stored, times) in self.stored_cells(cell) {
+                *outside.get_mut(&stored).expect("what a reached cell stores is reached") -= u64::from(times);
+            }
+        }
+
+        let mut alive: Vec<Ident> = outside.iter().filter(|(_, count)| **count > 0).map(|(cell, _)| *cell).collect();
+        while let Some(cell) = alive.pop() {
+            if outside.remove(&cell).is_some() {
+                alive.extend(self.stored_cells(cell).map(|(stored, _)| stored));
+            }
+        }
+
+        let dead = outside;
+        if dead.is_empty() {
+            return;
+        }
+        for cell in dead.keys() {
+            for (stored, times) in self.groups.remove(cell).map(|group| group.stores).unwrap_or_default() {
+                if let Some(entry) = self.entries.get_mut(&stored) {
+                    entry.stored -= times;
+                }
+            }
+        }
+        let removed = self.entries.extract_if(|_, entry| dead.contains_key(&entry.object.cell.ident()));
+        gone.0.extend(removed.map(|(_, entry)| entry.object));
+    }
+
+    /// The cells of what a cell stores, with how often it stores each.
+    fn stored_cells(&self, cell: Ident) -> impl Iterator<Item = (Ident, u32)> {
+        let stores = self.groups.get(&cell).into_iter().flat_map(|group| &group.stores);
+        stores.filter_map(|(stored, times)| Some((self.entries.get(stored)?.object.cell.ident(), *times)))
     }
 }
