@@ -74,20 +74,54 @@ async fn object_in_a_container_lives_as_long_as_it_is_there() {
     objects(&manager, 1).await;
 }
 
+/// CPython leaks them until its server ends.
 #[tokio::test]
-async fn cycles_are_stored_and_shown() {
+async fn cycles_that_nobody_refers_to_go() {
     let host = spawn_host(HostOptions::default());
     let manager = host.manager().await;
     let (a, b) = (manager.list::<AnyValue>().await.expect("made"), manager.list::<AnyValue>().await.expect("made"));
+    let (kept, leaf) = (manager.list::<AnyValue>().await.expect("made"), manager.event().await.expect("made"));
     a.append(&a).await.expect("itself");
     a.append(&b).await.expect("another");
     b.append(&a).await.expect("and back");
-    assert_eq!(a.len().await.expect("answered"), 2);
+    b.append(&kept).await.expect("what is held elsewhere, too");
+    b.append(&leaf).await.expect("what is in no cycle");
     a.proxy().str().await.expect("shown, and not for ever");
     a.extend(&a).await.expect("a copy of itself");
-    a.clear().await.expect("taken apart");
+    // An iterator is of its list's cell.
+    let iterator = b.proxy().call_proxy("__iter__", ()).await.expect("made");
+    assert_eq!(manager.number_of_objects().await.expect("answered"), 5);
+    drop((a, b, leaf));
+    let first: steward_client::Proxy = iterator.call("__next__", ()).await.expect("the iterator keeps all of it");
+    assert_eq!(first.typeid(), "list");
+    drop((first, iterator));
+    objects(&manager, 1).await;
+    kept.append(&1).await.expect("unharmed");
+    assert_eq!(kept.len().await.expect("answered"), 1);
+}
+
+#[tokio::test]
+async fn cycle_that_a_name_or_a_session_reaches_stays() {
+    let host = spawn_host(HostOptions::default());
+    let (manager, other) = (host.manager().await, host.connect(host.quic()).await);
+    let root = manager.create_named("root", "dict", ()).await.expect("made");
+    let (a, b) = (manager.list::<AnyValue>().await.expect("made"), manager.list::<AnyValue>().await.expect("made"));
+    a.append(&b).await.expect("stored");
+    b.append(&a).await.expect("stored");
+    root.call::<()>("__setitem__", ("a", a.clone())).await.expect("stored");
     drop((a, b));
-    objects(&manager, 0).await;
+    // A cycle of its own, made and dropped later, is what shows that the host has looked.
+    let scrap = manager.list::<AnyValue>().await.expect("made");
+    scrap.append(&scrap).await.expect("stored");
+    drop(scrap);
+    objects(&manager, 3).await;
+    let a: steward_client::List<steward_client::Proxy> =
+        other.find("root").await.expect("named").call("__getitem__", ("a",)).await.expect("still there");
+    root.call::<()>("clear", ()).await.expect("cleared");
+    let b = a.get(0).await.expect("still there");
+    assert_eq!(b.call::<u64>("__len__", ()).await.expect("still there"), 1);
+    drop((a, b));
+    objects(&manager, 1).await;
 }
 
 #[tokio::test]
