@@ -63,11 +63,13 @@ async fn call(proxy: &Proxy) -> Result<f64> {
 pub(crate) async fn measure(report: &mut Report, plugins: &Path) -> Result<()> {
     let (echo_process, echo): (_, EchoReady) = Process::start(&["echo".as_ref()])?;
     let (host, ready): (_, HostReady) = Process::start(&["host".as_ref(), "--plugins".as_ref(), plugins.as_os_str()])?;
+    // Only now: the servers have inherited both cores and chosen the other one.
+    crate::proc::pin(false)?;
     let quic = Target::connect(&ready.quic).await?;
     let unix = Target::connect(&ready.unix).await?;
     let mut quic_echo = QuicEcho::connect(echo.quic).await?;
     let mut unix_echo = UnixEcho::connect(&echo.unix).await?;
-    latency(report, &quic, &unix, &mut quic_echo, &mut unix_echo).await?;
+    latency(report, &quic, &unix, &mut quic_echo, &mut unix_echo, [&echo_process, &host]).await?;
     throughput(report, &quic, &mut quic_echo, &echo_process, &host).await?;
     beside_bulk(report, &quic, &mut quic_echo).await?;
     parked(report, &quic).await
@@ -79,24 +81,43 @@ async fn latency(
     unix: &Target,
     quic_echo: &mut QuicEcho,
     unix_echo: &mut UnixEcho,
+    [echo_process, host]: [&Process; 2],
 ) -> Result<()> {
-    let names = ["quic_echo_us", "quic_builtin_us", "quic_plugin_us", "unix_echo_us", "unix_builtin_us", "unix_plugin_us"];
-    let ratios = ["quic_builtin_over_echo", "unix_builtin_over_echo", "quic_plugin_over_builtin", "unix_plugin_over_builtin"];
+    let names =
+        ["quic_echo_us", "quic_builtin_us", "quic_plugin_us", "unix_echo_us", "unix_builtin_us", "unix_plugin_us"];
+    let ratios =
+        ["quic_builtin_over_echo", "unix_builtin_over_echo", "quic_plugin_over_builtin", "unix_plugin_over_builtin"];
     if !report.wants(&names) && !report.wants(&ratios) {
         return Ok(());
     }
+    let cpus = [
+        "quic_echo_server_cpu_us",
+        "quic_builtin_server_cpu_us",
+        "quic_plugin_server_cpu_us",
+        "unix_echo_server_cpu_us",
+        "unix_builtin_server_cpu_us",
+        "unix_plugin_server_cpu_us",
+    ];
     let mut columns: [Vec<f64>; 6] = Default::default();
+    let mut cpu_us: [Vec<f64>; 6] = Default::default();
     for _ in 0..report.rounds {
         // In short turns, so that a noisy moment falls on all of them.
         let mut round: [Vec<f64>; 6] = Default::default();
         for _ in 0..10 {
-            let turn = CALLS / 10;
-            round[0].push(median(turn, async || quic_echo.round_trip(echo::BYTES).await).await?);
-            round[1].push(median(turn, async || call(&quic.builtin).await).await?);
-            round[2].push(median(turn, async || call(&quic.plugin).await).await?);
-            round[3].push(median(turn, async || unix_echo.round_trip().await).await?);
-            round[4].push(median(turn, async || call(&unix.builtin).await).await?);
-            round[5].push(median(turn, async || call(&unix.plugin).await).await?);
+            for target in 0..round.len() {
+                let process = if target % 3 == 0 { echo_process } else { host };
+                let before = process.cpu_ns()?;
+                let turn = CALLS / 10;
+                round[target].push(match target {
+                    0 => median(turn, async || quic_echo.round_trip(echo::BYTES).await).await?,
+                    1 => median(turn, async || call(&quic.builtin).await).await?,
+                    2 => median(turn, async || call(&quic.plugin).await).await?,
+                    3 => median(turn, async || unix_echo.round_trip().await).await?,
+                    4 => median(turn, async || call(&unix.builtin).await).await?,
+                    _ => median(turn, async || call(&unix.plugin).await).await?,
+                });
+                cpu_us[target].push((process.cpu_ns()? - before) as f64 / 1e3 / turn as f64);
+            }
         }
         for (column, mut turns) in columns.iter_mut().zip(round) {
             turns.sort_by(f64::total_cmp);
@@ -108,7 +129,7 @@ async fn latency(
     report.add(ratios[1], "x", Limit::AtMost(1.3), ratio(4, 3));
     report.add(ratios[2], "x", Limit::AtMost(1.05), ratio(2, 1));
     report.add(ratios[3], "x", Limit::None, ratio(5, 4));
-    for (name, column) in names.into_iter().zip(columns) {
+    for (name, column) in names.into_iter().zip(columns).chain(cpus.into_iter().zip(cpu_us)) {
         report.add(name, "us", Limit::None, column);
     }
     Ok(())
@@ -142,7 +163,8 @@ async fn throughput(
     host: &Process,
 ) -> Result<()> {
     let names = ["quic_echo_inflight64_per_s", "quic_inflight64_per_s", "quic_plugin_inflight64_per_s"];
-    let cpus = ["quic_echo_inflight64_server_cpu_us", "quic_inflight64_server_cpu_us", "quic_plugin_inflight64_server_cpu_us"];
+    let cpus =
+        ["quic_echo_inflight64_server_cpu_us", "quic_inflight64_server_cpu_us", "quic_plugin_inflight64_server_cpu_us"];
     let ratios = ["quic_inflight64_over_echo", "quic_plugin_inflight64_over_echo"];
     if ![&names[..], &cpus, &ratios].iter().any(|names| report.wants(names)) {
         return Ok(());
@@ -227,9 +249,16 @@ async fn parked(report: &mut Report, quic: &Target) -> Result<()> {
             let queue = queue.clone();
             waiting.spawn(async move { queue.get().await });
         }
-        // Each is parked once the host has seen a later call.
-        tokio::task::yield_now().await;
-        quic.manager.ping().await?;
+        let mut waiters = 0;
+        for _ in 0..1_000 {
+            // The others send in their turns; how many are parked the host says.
+            tokio::task::yield_now().await;
+            waiters = quic.manager.objects().await?.iter().filter_map(|object| object.waiters).sum::<u64>();
+            if waiters == PARKED as u64 - 1 {
+                break;
+            }
+        }
+        anyhow::ensure!(waiters == PARKED as u64 - 1, "{waiters} calls are parked");
         let parked = median(CALLS, async || call(&quic.builtin).await).await?;
         ratios.push(parked / idle);
         queue.put_many(&(0..PARKED as u64 - 1).collect::<Vec<_>>()).await?;

@@ -60,11 +60,20 @@ enum Server {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing_subscriber::filter::LevelFilter::WARN).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match options.server {
-        Some(Server::Echo) => runtime.block_on(servers::echo()),
-        Some(Server::Host { plugins }) => servers::host(&plugins),
+        Some(Server::Echo) => {
+            proc::pin(true)?;
+            runtime.block_on(servers::echo())
+        }
+        Some(Server::Host { plugins }) => {
+            proc::pin(true)?;
+            servers::host(&plugins)
+        }
         Some(Server::CompileComponent) => std::process::exit(match steward_host::guest::compile_main() {
             code if code == std::process::ExitCode::SUCCESS => 0,
             _ => 1,

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
+use steward_client::Manager;
 
 use crate::calls::connect;
 use crate::proc::Process;
@@ -22,33 +23,36 @@ pub(crate) async fn measure(report: &mut Report, plugins: &Path) -> Result<()> {
     let (mut sessions, mut locks, mut objects) = (Vec::new(), Vec::new(), Vec::new());
     let (mut lock_us, mut object_us) = (Vec::new(), Vec::new());
     let wants_sessions = report.wants(&["idle_session_bytes"]);
-    let wants_objects =
-        report.wants(&["lock_bytes", "plugin_object_bytes", "create_lock_us", "create_plugin_us", "locks_per_gib", "plugin_objects_per_gib"]);
+    let wants_objects = report.wants(&[
+        "lock_bytes",
+        "plugin_object_bytes",
+        "create_lock_us",
+        "create_plugin_us",
+        "locks_per_gib",
+        "plugin_objects_per_gib",
+    ]);
     if !wants_sessions && !wants_objects {
         return Ok(());
     }
+    // A host of its own for each measurement: memory that was used and freed before would not be seen again.
     for _ in 0..rounds {
-        // A host of its own for each round: memory that a process has given back to its allocator is not seen again.
-        let (host, ready): (_, HostReady) =
-            Process::start(&["host".as_ref(), "--plugins".as_ref(), plugins.as_os_str()])?;
-        // What the first of a kind costs is not what one costs.
-        let manager = connect(&ready.quic).await?;
-        manager.create("Lock", ()).await?;
-        manager.create("Leaderboard", ()).await?.call_item("__len__", ()).await?;
         if wants_sessions {
+            let (host, manager, address) = fresh(plugins).await?;
             let before = host.memory_bytes()?;
-            let mut open = Vec::new();
+            let mut open = vec![manager];
             for _ in 0..SESSIONS {
-                let session = connect(&ready.quic).await?;
+                let session = connect(&address).await?;
                 session.ping().await?;
                 open.push(session);
             }
             sessions.push((host.memory_bytes()? - before) as f64 / SESSIONS as f64);
         }
         if wants_objects {
+            let (host, manager, _) = fresh(plugins).await?;
             let (bytes, us) = create(&host, &manager, "Lock", LOCKS, false).await?;
             locks.push(bytes);
             lock_us.push(us);
+            let (host, manager, _) = fresh(plugins).await?;
             let (bytes, us) = create(&host, &manager, "Leaderboard", PLUGIN_OBJECTS, true).await?;
             objects.push(bytes);
             object_us.push(us);
@@ -64,10 +68,19 @@ pub(crate) async fn measure(report: &mut Report, plugins: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A new host, and a session with it in which one of everything was made: what the first costs is not what one costs.
+async fn fresh(plugins: &Path) -> Result<(Process, Manager, String)> {
+    let (host, ready): (_, HostReady) = Process::start(&["host".as_ref(), "--plugins".as_ref(), plugins.as_os_str()])?;
+    let manager = connect(&ready.quic).await?;
+    manager.create("Lock", ()).await?;
+    manager.create("Leaderboard", ()).await?.call_item("__len__", ()).await?;
+    Ok((host, manager, ready.quic))
+}
+
 /// Makes `count` objects, keeps them, and says what one costs: the host's bytes, and microseconds with 64 under way.
 async fn create(
     host: &Process,
-    manager: &steward_client::Manager,
+    manager: &Manager,
     typeid: &'static str,
     count: usize,
     call: bool,

@@ -12,6 +12,20 @@ pub(crate) struct Process {
     stdin: Option<ChildStdin>,
 }
 
+/// Keeps this process, and what it starts from now on, to one of two cores: servers share one, the client has the
+/// other. Where the scheduler happens to put two programs that wake each other decides more than what they do. On a
+/// machine with one core this changes nothing.
+pub(crate) fn pin(server: bool) -> Result<()> {
+    let allowed = rustix::thread::sched_getaffinity(None)?;
+    let cores: Vec<_> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
+    if let [first, .., last] = cores[..] {
+        let mut one = rustix::thread::CpuSet::new();
+        one.set(if server { first } else { last });
+        rustix::thread::sched_setaffinity(None, &one)?;
+    }
+    Ok(())
+}
+
 impl Process {
     /// Starts a server and reads the line of JSON that it says when it is ready.
     pub(crate) fn start<T: DeserializeOwned>(args: &[&std::ffi::OsStr]) -> Result<(Self, T)> {

@@ -96,7 +96,8 @@ pub(crate) fn middle(sorted: &[f64]) -> f64 {
 fn line(name: &str, metric: &Metric) -> String {
     let limit = match metric.limit {
         Some(limit) => {
-            let (side, met) = (if metric.least { "at least" } else { "at most" }, if metric.missed() { "MISSED" } else { "met" });
+            let (side, met) =
+                (if metric.least { "at least" } else { "at most" }, if metric.missed() { "MISSED" } else { "met" });
             format!("  {side} {limit}: {met}")
         }
         None => String::new(),

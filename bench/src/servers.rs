@@ -49,7 +49,8 @@ pub(crate) fn transport() -> Arc<TransportConfig> {
 /// Echoes bytes on every QUIC stream, and on every connection of a Unix socket.
 pub(crate) async fn echo() -> Result<()> {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
-    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
+    let key =
+        rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
     let mut config = ServerConfig::with_single_cert(vec![made.cert.der().clone()], key)?;
     config.transport_config(transport());
     let endpoint = Endpoint::server(config, SocketAddr::from(([127, 0, 0, 1], 0)))?;
@@ -104,8 +105,6 @@ pub(crate) async fn echo() -> Result<()> {
 
 /// A host with the built-in types and two plugins.
 pub(crate) fn host(plugins: &Path) -> Result<()> {
-    let mut command = std::process::Command::new(std::env::current_exe()?);
-    command.arg("compile-component");
     let guests = Guests::new(GuestConfig::new(Compiler::Child {
         program: std::env::current_exe()?,
         args: vec!["compile-component".into()],
@@ -127,7 +126,7 @@ pub(crate) fn host(plugins: &Path) -> Result<()> {
     let limits = Limits { connections_per_source_max: 20_000, ..Limits::private() };
     let host = Host::start(Config {
         quic: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
-        unix: Some(directory.path().join("host.sock")),
+        unix: Some(directory.path().join("private/host.sock")),
         tenants: vec![TenantConfig { name: "default".into(), keys: vec![key], types }],
         limits,
         ..Config::default()
