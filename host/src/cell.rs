@@ -45,7 +45,7 @@ pub(crate) struct Cell {
 struct Inbox {
     /// Somebody has the turn, or the pool is about to take it.
     busy: bool,
-    /// Boxed, for most cells never need one.
+    #[expect(clippy::box_collection, reason = "most cells never need one, and there are many cells")]
     queue: Option<Box<VecDeque<Work<'static>>>>,
 }
 
@@ -77,6 +77,8 @@ struct Parked {
     to: ReplyTo,
     facet: Facet,
     method: u16,
+    /// Its arguments contain tokens, which its result may give back.
+    tokens: bool,
     deadline_ms: Option<u64>,
 }
 
@@ -116,10 +118,12 @@ enum Work<'a> {
     Tick,
 }
 
+type Later = (Arc<Cell>, Work<'static>);
+
 thread_local! {
     static OUTBOX: RefCell<Outbox> = RefCell::default();
     /// Inputs for other cells, in order, and whether a caller further up this thread's stack will bring them.
-    static LATER: RefCell<VecDeque<(Arc<Cell>, Work<'static>)>> = RefCell::default();
+    static LATER: RefCell<VecDeque<Later>> = RefCell::default();
     static BRINGING: Slot<bool> = const { Slot::new(false) };
 }
 
@@ -259,7 +263,7 @@ impl Cell {
                 let id = core.call_number();
                 let args = Args::new(&args, tokens);
                 let input = Input::Join { call: id, typeid: &typeid, to: facet, args };
-                let parked = Parked { to, facet: 0, method: u16::MAX, deadline_ms: None };
+                let parked = Parked { to, facet: 0, method: u16::MAX, tokens, deadline_ms: None };
                 self.step_call(core, id, parked, input, now_ms, out);
             }
             Work::Cancel { call, why } => {
@@ -312,7 +316,8 @@ impl Cell {
             seed: self.tenant.shared.seed(self.ident, id),
             args: Args::new(&call.args, call.tokens),
         });
-        let parked = Parked { to: call.to, facet: call.facet, method: call.method, deadline_ms: call.deadline_ms };
+        let CallWork { to, facet, method, tokens, deadline_ms, .. } = call;
+        let parked = Parked { to, facet, method, tokens, deadline_ms };
         self.step_call(core, id, parked, input, now_ms, out);
     }
 
@@ -329,12 +334,12 @@ impl Cell {
         let Some(call) = self.step(core, input, Some((id, call)), out) else { return };
         let expired = call.deadline_ms.is_some_and(|at_ms| at_ms <= now_ms);
         let deadline_ms = call.deadline_ms;
-        call.to.parks(self, id);
+        let given_up = call.to.parks(self, id);
         let waiting = core.waiting.get_or_insert_default();
         waiting.parked.insert(id, call);
-        if expired {
-            // A deadline of 0: answered at once, but for a wait that must first have its lock again.
-            self.step(core, Input::Cancel { call: id, why: Why::Deadline, now_ms }, None, out);
+        // A deadline of 0: answered at once, but for a wait that must first have its lock again.
+        if let Some(why) = given_up.or(expired.then_some(Why::Deadline)) {
+            self.step(core, Input::Cancel { call: id, why, now_ms }, None, out);
         } else if let Some(at_ms) = deadline_ms {
             waiting.deadlines.insert((at_ms, id));
             self.arm(waiting);
@@ -409,8 +414,8 @@ impl Cell {
     fn poison(self: &Arc<Self>, core: &mut Core, fault: Fault, asking: Option<Parked>) {
         let fault = Fault { effect: Effect::Poisoned, ..fault };
         let parked = core.waiting.take().map(|waiting| waiting.parked).unwrap_or_default();
-        for (id, call) in parked {
-            call.to.unparks(id);
+        for call in parked.into_values() {
+            call.to.unparks();
             call.to.fail(&fault);
         }
         if let Some(call) = asking {
@@ -486,7 +491,8 @@ impl Cell {
             let (facet, method, payload) = (call.facet, call.method, answer.payload.to_vec());
             return self.bring(Work::Undelivered { call: reply.call, facet, method, payload, note: reply.note });
         }
-        call.to.answer(answer, core.stored > 0);
+        let tokens = core.stored > 0 || call.tokens;
+        call.to.answer(answer, tokens);
     }
 
     /// `method_to_typeid`: the result becomes an object, and its token the reply.
@@ -586,7 +592,7 @@ impl Core {
         if let Some(at_ms) = call.deadline_ms {
             waiting.deadlines.remove(&(at_ms, id));
         }
-        call.to.unparks(id);
+        call.to.unparks();
         Some(call)
     }
 
@@ -630,13 +636,15 @@ impl ReplyTo {
         matches!(self, Self::Client { session, .. } if session.is_ended())
     }
 
-    fn parks(&self, cell: &Arc<Cell>, id: CallId) {
-        if let Self::Client { session, seq, .. } = self {
-            session.parked(*seq, cell, id);
+    /// Notes that the call waits; says why it is given up, if it was meanwhile.
+    fn parks(&self, cell: &Arc<Cell>, id: CallId) -> Option<Why> {
+        match self {
+            Self::Client { session, seq, .. } => session.parked(*seq, cell, id),
+            Self::Cell { .. } | Self::Host(_) => None,
         }
     }
 
-    fn unparks(&self, _id: CallId) {
+    fn unparks(&self) {
         if let Self::Client { session, seq, .. } = self {
             session.unparked(*seq);
         }

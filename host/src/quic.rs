@@ -34,6 +34,9 @@ const ACK_ELICITING_THRESHOLD: u32 = 10;
 /// First packet size towards this machine itself, whose path has no smaller links. Larger ones stall in the kernel.
 const LOOPBACK_MTU: u16 = 6_500;
 
+/// How long a connection that ends waits for its client to have everything: a dead one never says so.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 /// Close codes of the application, for people who look at captures; clients read the goodbye.
 mod code {
     pub(super) const DONE: u32 = 0;
@@ -160,7 +163,7 @@ impl Quic {
         };
         if !matches!(end, LaneEnd::Io(_)) {
             let _ = writer.finish();
-            let _ = tokio::time::timeout(Duration::from_millis(limits.drain_ms), writer.stopped()).await;
+            let _ = tokio::time::timeout(GOODBYE, writer.stopped()).await;
         }
         connection.close(VarInt::from_u32(code), reason.as_bytes());
         tracing::debug!(session = session.id, reason = %end, "lane ended");

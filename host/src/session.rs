@@ -4,7 +4,7 @@
 //! same. References are counted by how often an ident was sent to the client: a `drop` that crosses a token on its
 //! way takes back a smaller count and leaves the reference.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -17,6 +17,9 @@ use crate::cell::{Cell, unknown};
 use crate::lane::Lane;
 use crate::table::Object;
 use crate::tenant::{Role, Tenant};
+
+/// Calls given up that may still park. Far more than a client may have running; the oldest are forgotten.
+const CANCELLED_MAX: usize = 1_024;
 
 /// One client's session.
 pub(crate) struct Session {
@@ -39,6 +42,8 @@ pub(crate) struct Session {
 struct State {
     references: HashMap<Ident, Reference>,
     parked: HashMap<u64, (Arc<Cell>, CallId)>,
+    /// Calls given up that were not parked then, the latest [`CANCELLED_MAX`]: more cannot run at once.
+    cancelled: VecDeque<u64>,
     /// Cells that were called through references since dropped: the client may hold something there.
     called: Vec<Weak<Cell>>,
     /// Lanes to tell when the host or the session ends.
@@ -213,21 +218,34 @@ impl Session {
         self.tenant.table.release([ident]).finish();
     }
 
-    /// A call waits for a later step.
-    pub(crate) fn parked(&self, seq: u64, cell: &Arc<Cell>, call: CallId) {
-        self.state.lock().parked.insert(seq, (cell.clone(), call));
+    /// A call waits for a later step; says why it is given up, if it was before it came so far.
+    pub(crate) fn parked(&self, seq: u64, cell: &Arc<Cell>, call: CallId) -> Option<Why> {
+        let mut state = self.state.lock();
+        if self.is_ended() {
+            return Some(Why::SessionEnded);
+        }
+        state.parked.insert(seq, (cell.clone(), call));
+        let cancelled = state.cancelled.iter().position(|&cancelled| cancelled == seq)?;
+        state.cancelled.swap_remove_back(cancelled);
+        Some(Why::Client)
     }
 
     pub(crate) fn unparked(&self, seq: u64) {
         self.state.lock().parked.remove(&seq);
     }
 
-    /// The client gives up a call.
+    /// The client gives up a call: one that is parked is cancelled, one that is on its way to its object will be should it
+    /// park there, any other runs on.
     pub(crate) fn cancel(&self, seq: u64) {
-        let parked = self.state.lock().parked.get(&seq).map(|(cell, call)| (cell.clone(), *call));
-        if let Some((cell, call)) = parked {
-            cell.cancel(call, Why::Client);
+        let mut state = self.state.lock();
+        if let Some((cell, call)) = state.parked.get(&seq).cloned() {
+            drop(state);
+            return cell.cancel(call, Why::Client);
         }
+        if state.cancelled.len() == CANCELLED_MAX {
+            state.cancelled.pop_front();
+        }
+        state.cancelled.push_back(seq);
     }
 
     /// Cancels what is parked, which answers it, and says goodbye on every lane.

@@ -17,7 +17,7 @@ impl Demo {
         let plugins = plugins::build(&[])?;
         let plugins = plugins.first().and_then(|plugin| plugin.component.parent()).context("there are plugins")?;
         let mut demo =
-            cargo(&["run", "--quiet", "--package", "steward-host", "--bin", "steward", "--", "demo", "--plugins"]);
+            cargo(&["run", "--quiet", "--bin", "steward", "--", "demo", "--plugins"]);
         run(demo.arg(plugins))
     }
 }

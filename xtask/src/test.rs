@@ -18,8 +18,7 @@ impl Test {
     /// If something does not build, or a test fails.
     pub fn run(&self) -> Result<()> {
         plugins::build(&[])?;
-        // Tests that start a host as a process find it beside them.
-        run(&mut cargo(&["build", "--package", "steward-host", "--bin", "steward"]))?;
+        // Builds the program `steward` as well, which tests that start a host as a process find beside them.
         run(cargo(&["test", "--workspace"]).args(&self.args))
     }
 }
