@@ -16,8 +16,7 @@ impl Demo {
         eprintln!("building; the first time takes a few minutes");
         let plugins = plugins::build(&[])?;
         let plugins = plugins.first().and_then(|plugin| plugin.component.parent()).context("there are plugins")?;
-        let mut demo =
-            cargo(&["run", "--quiet", "--bin", "steward", "--", "demo", "--plugins"]);
+        let mut demo = cargo(&["run", "--quiet", "--bin", "steward", "--", "demo", "--plugins"]);
         run(demo.arg(plugins))
     }
 }
