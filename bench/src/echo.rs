@@ -1,8 +1,11 @@
 //! Bare echoes: what the transport alone costs.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -10,7 +13,7 @@ use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use crate::servers;
@@ -75,9 +78,58 @@ impl QuicEcho {
         Ok(asked?.elapsed().as_secs_f64() * 1e6)
     }
 
-    /// Echoes a second with `in_flight` under way: each that comes back is sent again.
-    pub(crate) async fn throughput(&mut self, in_flight: usize, echoes: usize) -> Result<f64> {
-        pump(&mut self.writer, &mut self.reader, in_flight, echoes).await
+    /// Echoes per second with `callers` tasks that each have one under way: multiplexed on the stream by a number in each
+    /// echo, as calls are by theirs, and nothing else.
+    pub(crate) async fn throughput(&mut self, callers: usize, echoes: usize) -> Result<f64> {
+        let shared = Arc::new(Mutex::new(Multiplexed::default()));
+        shared.lock().unwrap_or_else(PoisonError::into_inner).callers.resize_with(callers, Caller::default);
+        let started = Instant::now();
+        let tasks: Vec<_> = (0..callers)
+            .map(|caller| tokio::spawn(Multiplexed::call(shared.clone(), caller, echoes / callers)))
+            .collect();
+        let mut room = vec![0; 64 << 10];
+        let (mut part, mut received, mut sending, mut sent) = (0, 0, Vec::new(), 0);
+        let Self { writer, reader, .. } = self;
+        poll_fn(|cx| {
+            while received < echoes / callers * callers {
+                let mut moved = false;
+                {
+                    let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                    shared.lane = Some(cx.waker().clone());
+                    if sent == sending.len() {
+                        (sent, moved) = (0, !shared.out.is_empty());
+                        sending.clear();
+                        std::mem::swap(&mut sending, &mut shared.out);
+                    }
+                }
+                while sent < sending.len() {
+                    match Pin::new(&mut *writer).poll_write(cx, &sending[sent..])? {
+                        Poll::Ready(written) => (sent, moved) = (sent + written, true),
+                        Poll::Pending => break,
+                    }
+                }
+                if let Poll::Ready(read) = reader.poll_read(cx, &mut room[part..])? {
+                    let whole = (part + read) / BYTES;
+                    let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                    for echo in room[..whole * BYTES].chunks(BYTES) {
+                        let caller = &mut shared.callers[usize::from(echo[0])];
+                        caller.answered = true;
+                        caller.waker.take().into_iter().for_each(Waker::wake);
+                    }
+                    room.copy_within(whole * BYTES..part + read, 0);
+                    (part, received, moved) = (part + read - whole * BYTES, received + whole, true);
+                }
+                if !moved {
+                    return Poll::Pending;
+                }
+            }
+            Poll::Ready(anyhow::Ok(()))
+        })
+        .await?;
+        for task in tasks {
+            task.await?;
+        }
+        Ok(received as f64 / started.elapsed().as_secs_f64())
     }
 }
 
@@ -100,30 +152,42 @@ impl UnixEcho {
     }
 }
 
-async fn pump<W, R>(writer: &mut W, reader: &mut R, in_flight: usize, echoes: usize) -> Result<f64>
-where
-    W: AsyncWrite + Unpin,
-    R: AsyncRead + Unpin,
-{
-    let mut sent = in_flight;
-    let mut received = 0;
-    let mut part = 0;
-    let mut room = vec![0; 64 << 10];
-    let out = vec![7; in_flight * BYTES];
-    let started = Instant::now();
-    writer.write_all(&out).await?;
-    while received < echoes {
-        let read = reader.read(&mut room).await?;
-        anyhow::ensure!(read > 0, "the echo server went away");
-        part += read;
-        let whole = part / BYTES;
-        part %= BYTES;
-        received += whole;
-        let again = whole.min(echoes.saturating_sub(sent));
-        sent += again;
-        writer.write_all(&out[..again * BYTES]).await?;
+/// What the callers of a multiplexed echo share with its lane.
+#[derive(Default)]
+struct Multiplexed {
+    out: Vec<u8>,
+    callers: Vec<Caller>,
+    lane: Option<Waker>,
+}
+
+#[derive(Default)]
+struct Caller {
+    answered: bool,
+    waker: Option<Waker>,
+}
+
+impl Multiplexed {
+    /// One caller: `echoes` of them, one after the other.
+    async fn call(shared: Arc<Mutex<Self>>, caller: usize, echoes: usize) {
+        let number = u8::try_from(caller).expect("callers are numbered in a byte");
+        for _ in 0..echoes {
+            {
+                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                shared.out.extend_from_slice(&[number; BYTES]);
+                shared.lane.take().into_iter().for_each(Waker::wake);
+            }
+            poll_fn(|cx| {
+                let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                let caller = &mut shared.callers[caller];
+                if std::mem::take(&mut caller.answered) {
+                    return Poll::Ready(());
+                }
+                caller.waker = Some(cx.waker().clone());
+                Poll::Pending
+            })
+            .await;
+        }
     }
-    Ok(echoes as f64 / started.elapsed().as_secs_f64())
 }
 
 /// Accepts any certificate: the echo server has nothing to protect.

@@ -29,8 +29,8 @@ use crate::tenant::Tenant;
 
 /// Inputs drained in one go before the turn is handed to the pool, so that a lane is not held up by one busy object.
 const STEPS_PER_TURN: usize = 64;
-/// Room that a thread's outbox keeps between steps.
-const OUTBOX_BYTES_KEPT_MAX: usize = 64 << 10;
+/// Room that a thread's outbox keeps between steps: large results come again, and few threads step.
+const OUTBOX_BYTES_KEPT_MAX: usize = 4 << 20;
 
 /// One referent and what waits for it.
 pub(crate) struct Cell {
@@ -82,6 +82,9 @@ struct Parked {
     deadline_ms: Option<u64>,
 }
 
+/// Takes a result for the host itself.
+type Note = Box<dyn FnOnce(Effect, &[u8]) + Send>;
+
 /// Who gets a call's reply.
 pub(crate) enum ReplyTo {
     /// A client, through the lane that the call came by.
@@ -89,7 +92,7 @@ pub(crate) enum ReplyTo {
     /// Another object, which asked for the call.
     Cell { cell: Arc<Cell>, tag: u64 },
     /// The host itself. Called within the cell's turn: it must not do more than note the result.
-    Host(Box<dyn FnOnce(Effect, &[u8]) + Send>),
+    Host(Note),
 }
 
 /// A call on its way into a cell.

@@ -192,7 +192,7 @@ impl Quic {
             sends.spawn(async move {
                 let bytes = frame.len();
                 if let Ok(mut stream) = connection.open_uni().await
-                    && stream.write_all(&frame).await.is_ok()
+                    && stream.write_chunk(frame.into()).await.is_ok()
                 {
                     let _ = stream.finish();
                 }
