@@ -8,12 +8,13 @@ use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, ready, Waker};
 use std::time::Duration;
 
 use steward_wire::frame::{self, ClientFrame, HostFrame};
 use steward_wire::{Ident, Limits, check, value};
 use tokio::net::UnixStream;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::core::{After, Ending};
@@ -154,31 +155,34 @@ pub(crate) struct Lane {
     frames: Frames,
     /// Streams of bulk replies, those that the host opened included.
     bulk: Vec<Frames>,
-    accept: Option<Accept>,
     /// Runs while something is owed.
     owed: Option<Pin<Box<Sleep>>>,
     tick: Pin<Box<Sleep>>,
 }
 
-type Accept = Pin<Box<dyn Future<Output = Result<quinn::RecvStream, quinn::ConnectionError>> + Send>>;
-
-fn accept(connection: quinn::Connection) -> Accept {
-    Box::pin(async move { connection.accept_uni().await })
+/// Takes the streams that the host opens for bulk replies to the lane, until the connection ends. A task of its own, since the
+/// lane's is polled with every reply.
+async fn accept(quic: quinn::Connection, session: Arc<Shared>) {
+    while let Ok(stream) = quic.accept_uni().await {
+        let lane = {
+            let mut state = session.state.lock();
+            state.adopted.push(stream);
+            state.lane(Which::Main)
+        };
+        lane.into_iter().for_each(Waker::wake);
+    }
 }
 
 impl Lane {
     /// Runs a lane until its connection ends or the session is closed and everything is sent.
     pub(crate) async fn run(which: Which, session: Arc<Shared>, frames: Frames) {
         let tick = Box::pin(sleep(session.limits.tick()));
-        let mut lane = Self {
-            which,
-            accept: session.quic.clone().filter(|_| which == Which::Main).map(accept),
-            session,
-            frames,
-            bulk: Vec::new(),
-            owed: None,
-            tick,
-        };
+        // Ends with the lane.
+        let mut accepting = JoinSet::new();
+        if let (Which::Main, Some(quic)) = (which, &session.quic) {
+            accepting.spawn(accept(quic.clone(), Arc::clone(&session)));
+        }
+        let mut lane = Self { which, session, frames, bulk: Vec::new(), owed: None, tick };
         let ended = std::future::poll_fn(|cx| lane.poll(cx)).await;
         let closing = lane.session.state.lock().closing;
         let cause = match (ended, closing) {
@@ -215,8 +219,7 @@ impl Lane {
     /// dropped between two polls.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..TURNS_MAX {
-            self.poll_timers(cx);
-            if self.session.state.lock().poll_flush(self.which, cx)?.is_ready() {
+            if self.poll_send(cx)?.is_ready() {
                 return Poll::Ready(Ok(()));
             }
             let mut moved = false;
@@ -233,11 +236,27 @@ impl Lane {
             }
             moved |= self.poll_bulk(cx)?;
             if !moved {
-                return Poll::Pending;
+                self.poll_timers(cx);
+                // What the timers have added; and what was sent while they were looked at.
+                return self.poll_send(cx);
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Sends what there is, and takes over streams that were opened meanwhile. Ready once the session is closing and
+    /// everything is sent.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.session.state.lock();
+        let sent = state.poll_flush(self.which, cx)?;
+        if self.which == Which::Main && !state.adopted.is_empty() {
+            let adopted = std::mem::take(&mut state.adopted);
+            self.bulk.extend(adopted.into_iter().map(|stream| Frames::new(Source::Quic(stream))));
+            // They have never been polled.
+            cx.waker().wake_by_ref();
+        }
+        sent.map(Ok)
     }
 
     fn poll_timers(&mut self, cx: &mut Context<'_>) {
@@ -271,16 +290,6 @@ impl Lane {
 
     /// Takes in replies that come on streams of their own.
     fn poll_bulk(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let Some(quic) = &self.session.quic else { return Ok(false) };
-        let adopted = std::mem::take(&mut self.session.state.lock().adopted);
-        self.bulk.extend(adopted.into_iter().map(|stream| Frames::new(Source::Quic(stream))));
-        if let Some(accepting) = &mut self.accept
-            && let Poll::Ready(stream) = accepting.as_mut().poll(cx)
-        {
-            self.bulk.push(Frames::new(Source::Quic(stream?)));
-            self.accept = Some(accept(quic.clone()));
-            return Ok(true);
-        }
         let mut moved = false;
         let mut at = 0;
         while let Some(frames) = self.bulk.get_mut(at) {

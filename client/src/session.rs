@@ -136,7 +136,7 @@ impl State {
     }
 
     /// Tells the lane's task that there is something to do.
-    fn lane(&self, which: Which) -> Option<Waker> {
+    pub(crate) fn lane(&self, which: Which) -> Option<Waker> {
         self.pipes[which as usize].as_ref().and_then(|pipe| pipe.waker.clone())
     }
 }

@@ -199,24 +199,20 @@ impl Quic {
                 lane.bulk_sent(bytes);
             });
         };
-        // Either ends the connection; what the other was doing ends with it.
-        tokio::select! {
-            end = lane::serve(reader, writer, received, &main, session, &mut send_bulk) => end,
-            end = streams(connection, session, limits) => end,
-        }
+        let mut streams = JoinSet::new();
+        streams.spawn(self::streams(connection.clone(), session.clone()));
+        lane::serve(reader, writer, received, &main, session, &mut send_bulk).await
     }
 }
 
-/// Accepts the streams of large calls. Ends only with the connection.
-async fn streams(connection: &Connection, session: &Arc<Session>, limits: &Limits) -> LaneEnd {
+/// Accepts the streams of large calls until the connection ends. A task of its own, since the main lane's is polled with
+/// every call.
+async fn streams(connection: Connection, session: Arc<Session>) {
+    let limits = &session.tenant.shared.limits;
     let mut tasks = JoinSet::new();
     let mut opens = f64::from(STREAM_OPENS_BURST);
     let mut counted = Instant::now();
-    loop {
-        let (mut writer, mut reader) = match connection.accept_bi().await {
-            Ok(stream) => stream,
-            Err(error) => return LaneEnd::Io(error.into()),
-        };
+    while let Ok((mut writer, mut reader)) = connection.accept_bi().await {
         let now = Instant::now();
         let refilled = (now - counted).as_secs_f64() * f64::from(STREAM_OPENS_PER_S);
         (opens, counted) = ((opens + refilled).min(f64::from(STREAM_OPENS_BURST)) - 1.0, now);
