@@ -2,7 +2,7 @@
 //!
 //! A [`Manager`] here runs its connections on a thread of its own. What it makes are the proxies of the async API, whose
 //! calls are sent by [`Call::wait`](crate::Call::wait) instead of `.await`. Each thread that calls is an
-//! [`Owner`](crate::Owner) of its own, so an RLock excludes threads, as in Python.
+//! [`Owner`] of its own, so an RLock excludes threads, as in Python.
 //!
 //! ```no_run
 //! # fn example() -> Result<(), steward_client::Error> {

@@ -47,7 +47,7 @@ pub struct Context {
     /// File with the key; relative to the directory of the contexts file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
-    /// `sha256:` and the hex digest of the host's certificate; see [`crate::Pin`].
+    /// `sha256:` and the hex digest of the host's certificate; see [`crate::ConnectOptions::pin`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pin: Option<String>,
 }

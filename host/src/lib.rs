@@ -1,6 +1,6 @@
 //! A host of shared objects: built-in types and plugins, served over QUIC and a Unix socket.
 //!
-//! The way of a call: a transport ([`quic`], [`unix`]) carries a [`lane`], whose frames [`dispatch`] takes to the [`cell`] of the
+//! The way of a call: a transport (`quic`, `unix`) carries a `lane`, whose frames `dispatch` takes to the `cell` of the
 //! object; the cell steps its referent and the reply goes back by the lane it came from. `docs/ARCHITECTURE.md` is the map.
 
 mod cell;
