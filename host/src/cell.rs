@@ -116,7 +116,7 @@ enum Work<'a> {
     OwnerLost { session: u64, orderly: bool },
     Undelivered { call: CallId, facet: Facet, method: u16, payload: Vec<u8>, note: u64 },
     Returned { tag: u64, outcome: Result<Vec<u8>, Fault> },
-    Join { to: ReplyTo, typeid: String, facet: Facet, args: Vec<u8>, tokens: bool },
+    Join { to: ReplyTo, typeid: &'static str, facet: Facet, args: Vec<u8>, tokens: bool },
     Leave { facet: Facet },
     Tick,
 }
@@ -164,7 +164,7 @@ impl Cell {
     }
 
     /// Brings an object that joins this cell; `facet` is the one that its constructor named.
-    pub(crate) fn join(self: &Arc<Self>, to: ReplyTo, typeid: String, facet: Facet, args: Vec<u8>, tokens: bool) {
+    pub(crate) fn join(self: &Arc<Self>, to: ReplyTo, typeid: &'static str, facet: Facet, args: Vec<u8>, tokens: bool) {
         self.bring(Work::Join { to, typeid, facet, args, tokens });
     }
 
@@ -265,7 +265,7 @@ impl Cell {
             Work::Join { to, typeid, facet, args, tokens } => {
                 let id = core.call_number();
                 let args = Args::new(&args, tokens);
-                let input = Input::Join { call: id, typeid: &typeid, to: facet, args };
+                let input = Input::Join { call: id, typeid, to: facet, args };
                 let parked = Parked { to, facet: 0, method: u16::MAX, tokens, deadline_ms: None };
                 self.step_call(core, id, parked, input, now_ms, out);
             }

@@ -131,6 +131,11 @@ pub(crate) fn create_named(
         let message = format!("`{name}` is not a name for an object: 1 to 255 bytes, no `/`, no leading `#`");
         return to.fail(&Fault::refused("BadName", message));
     }
+    if session.tenant.joined(kind, args, tokens).is_some() {
+        let typeid = &kind.info.typeid;
+        let message = format!("a {typeid} over an object of its own life cannot have a name: name that object");
+        return to.fail(&Fault::refused("BadName", message));
+    }
     let (ident, object) = loop {
         if let Some(found) = table.named(name) {
             break found;

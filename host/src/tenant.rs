@@ -133,6 +133,21 @@ impl Tenant {
         Ok((ident, object))
     }
 
+    /// The object whose cell a new one joins, and the built-in type it joins as: a Condition that of its Lock. `None` if it gets a cell of its own, or none since its
+    /// constructor does not take what it is given.
+    pub(crate) fn joined(&self, kind: &Type, args: &[u8], tokens: bool) -> Option<(Object, &'static str)> {
+        let Origin::Builtin(builtin) = &kind.origin else { return None };
+        if !tokens || builtin.joins.is_empty() {
+            return None;
+        }
+        let ident = first_token(args)?;
+        let object = self.table.retain(ident)?;
+        // The caller's own reference keeps it while it is joined.
+        self.table.release([ident]).finish();
+        let Origin::Builtin(of) = &object.kind.origin else { return None };
+        builtin.joins.contains(&of.typeid).then_some((object, builtin.typeid))
+    }
+
     fn singleton(
         self: &Arc<Self>,
         kind: &Arc<Type>,
@@ -160,25 +175,8 @@ impl Tenant {
 
     /// Makes an object for a client and answers with its token, or joins it to the cell that `args` name.
     pub(crate) fn create(self: &Arc<Self>, kind: &Arc<Type>, args: &[u8], tokens: bool, to: ReplyTo) {
-        if let (Origin::Builtin(builtin), true) = (&kind.origin, tokens)
-            && !builtin.joins.is_empty()
-            && let Some(ident) = first_token(args)
-        {
-            let Some(object) = self.table.retain(ident) else { return to.fail(&crate::cell::unknown(ident)) };
-            let of = object.kind.info.typeid.clone();
-            let joinable = match &object.kind.origin {
-                Origin::Builtin(of) => builtin.joins.contains(&of.typeid),
-                _ => false,
-            };
-            if joinable {
-                let typeid = builtin.typeid.to_owned();
-                object.cell.join(to, typeid, object.facet, args.to_vec(), tokens);
-            } else {
-                let typeid = builtin.typeid;
-                let joins = builtin.joins.join(" or a ");
-                to.fail(&Fault::raised("TypeError", format!("a {typeid} takes a {joins}, not a {of}")));
-            }
-            return self.table.release([ident]).finish();
+        if let Some((joined, typeid)) = self.joined(kind, args, tokens) {
+            return joined.cell.join(to, typeid, joined.facet, args.to_vec(), tokens);
         }
         match self.make(kind, Args::new(args, tokens)) {
             Ok((ident, object)) => to.answer_object(ident, object, crate::cell::Answer::made()),
@@ -187,10 +185,13 @@ impl Tenant {
     }
 }
 
-/// The ident of the first positional argument, if that is a token.
+/// The ident of the first argument, by place or keyword, if that is a token.
 fn first_token(args: &[u8]) -> Option<Ident> {
     let mut reader = steward_wire::cbor::Reader::new(args);
     reader.array().ok()?;
-    (reader.array().ok()? > 0).then_some(())?;
+    if reader.array().ok()? == 0 {
+        reader.map().ok()?;
+        reader.text().ok()?;
+    }
     value::token_of(reader.raw().ok()?).map(|token| token.ident)
 }
