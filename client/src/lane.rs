@@ -8,7 +8,7 @@ use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use steward_wire::frame::{self, ClientFrame, HostFrame};
