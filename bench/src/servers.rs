@@ -1,12 +1,12 @@
 //! The servers: bare echoes, and a host.
 
 use std::io::Read;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use quinn::{AckFrequencyConfig, Endpoint, ServerConfig, TransportConfig, VarInt};
+use quinn::{AckFrequencyConfig, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use serde::{Deserialize, Serialize};
 use steward_host::guest::{Compiler, GuestConfig, Guests};
 use steward_host::{AuthKey, Config, Host, Key, Limits, Registration, Role, Source, TenantConfig};
@@ -46,6 +46,13 @@ pub(crate) fn transport() -> Arc<TransportConfig> {
     Arc::new(transport)
 }
 
+/// A UDP socket as the host and its clients have them.
+pub(crate) fn socket() -> Result<UdpSocket> {
+    let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 4 << 20)?;
+    Ok(socket)
+}
+
 /// Echoes bytes on every QUIC stream, and on every connection of a Unix socket.
 pub(crate) async fn echo() -> Result<()> {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
@@ -53,7 +60,7 @@ pub(crate) async fn echo() -> Result<()> {
         rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
     let mut config = ServerConfig::with_single_cert(vec![made.cert.der().clone()], key)?;
     config.transport_config(transport());
-    let endpoint = Endpoint::server(config, SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket()?, Arc::new(TokioRuntime))?;
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("echo.sock");
     let listener = tokio::net::UnixListener::bind(&path)?;

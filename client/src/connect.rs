@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{AckFrequencyConfig, ClientConfig, Endpoint, TransportConfig, VarInt};
+use quinn::{AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
@@ -37,6 +37,8 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// Bytes on their way to the host that quinn keeps.
 const SEND_WINDOW_BYTES: u64 = 1 << 20;
+/// Receive buffer of the UDP socket: the kernel counts a packet at up to twice its size.
+const SOCKET_BYTES: usize = 4 << 20;
 /// First size of packets to this machine itself, where the path is known; 12,000 and more hang.
 const LOOPBACK_MTU: u16 = 6_500;
 /// Packets that the peer may receive before it acknowledges.
@@ -408,7 +410,10 @@ async fn unix_session(
 
 fn endpoint(remote: SocketAddr) -> io::Result<Endpoint> {
     let local = if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    Endpoint::client(SocketAddr::new(local, 0))
+    let socket = std::net::UdpSocket::bind(SocketAddr::new(local, 0))?;
+    // The kernel may grant less. What arrives while the lane works off a large reply waits here, or is lost and sent again.
+    let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BYTES);
+    Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(TokioRuntime))
 }
 
 fn client_config(verifier: Arc<dyn ServerCertVerifier>, is_loopback: bool) -> Result<ClientConfig, Error> {

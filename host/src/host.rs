@@ -26,6 +26,8 @@ use crate::unix::{self, UnixSocket};
 
 /// How often leases are looked at, and cycles that nobody refers to.
 const SWEEP_MS: u64 = 500;
+/// Receive buffer of a UDP socket: the kernel counts a packet at up to twice its size.
+const SOCKET_BYTES: usize = 4 << 20;
 /// A sweep this late means that the host itself was paused: sessions get a fresh lease.
 const PAUSE_MS: u64 = 1_500;
 
@@ -139,6 +141,8 @@ impl Host {
         for &address in &config.quic {
             let named = |error| StartError::Listen { address: address.to_string(), error };
             let socket = UdpSocket::bind(address).map_err(named)?;
+            // The kernel may grant less. What arrives while a step runs waits here, or is lost and sent again.
+            let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BYTES);
             let bound = socket.local_addr().map_err(named)?;
             addresses.push(Address::Quic { host: bound.ip().to_string(), port: bound.port() });
             sockets.push(socket);
