@@ -20,7 +20,7 @@ use crate::report::Report;
 
 /// Measures what a call costs, beside a bare echo over the same transport.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = "STEWARD_BENCH_PIN=1 keeps servers and client on cores of their own.")]
 struct Options {
     #[command(subcommand)]
     server: Option<Server>,

@@ -12,10 +12,12 @@ pub(crate) struct Process {
     stdin: Option<ChildStdin>,
 }
 
-/// Keeps this process, and what it starts from now on, to one of two cores: servers share one, the client has the
-/// other. Where the scheduler happens to put two programs that wake each other decides more than what they do. On a
-/// machine with one core this changes nothing.
+/// With `STEWARD_BENCH_PIN` set, keeps this process, and what it starts from now on, to one of two cores: servers share
+/// one, the client has the other. Steadier from run to run, and harsher: every wake-up then crosses cores.
 pub(crate) fn pin(server: bool) -> Result<()> {
+    if std::env::var_os("STEWARD_BENCH_PIN").is_none() {
+        return Ok(());
+    }
     let allowed = rustix::thread::sched_getaffinity(None)?;
     let cores: Vec<_> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
     if let [first, .., last] = cores[..] {
