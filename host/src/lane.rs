@@ -67,11 +67,9 @@ impl Lane {
         Arc::new(Self { out: Mutex::default(), kind, reply_bytes_max: limits.reply_bytes_max, bulk_bytes_min })
     }
 
-    /// A call came by this lane; its reply will go the same way. Returns how many are owed now.
-    pub(crate) fn owe(&self) -> usize {
-        let mut out = self.out.lock();
-        out.owed += 1;
-        out.owed
+    /// A call came by this lane; its reply will go the same way.
+    pub(crate) fn owe(&self) {
+        self.out.lock().owed += 1;
     }
 
     /// Sends a reply, or in place of one that is too large the news of that.

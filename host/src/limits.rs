@@ -49,11 +49,11 @@ pub struct Limits {
 
     /// How long a silent session lives.
     pub lease_ms: u64,
-    /// Calls of a session that run. The client keeps to it; more are refused.
+    /// Calls of a session that run. Told to the client, which keeps to it by waiting; the host does not count them.
     pub calls_running_max: u32,
     /// Calls of a session that are parked. The client keeps to it; more are refused.
     pub calls_parked_max: u32,
-    /// Replies that the host keeps for a session until they are acknowledged.
+    /// Replies of a session that are not acknowledged. Told to the client, which keeps to it; the host keeps none for repeats yet.
     pub reply_rows_max: u32,
     /// Bytes of those.
     pub reply_row_bytes_max: u64,

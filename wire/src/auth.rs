@@ -219,7 +219,7 @@ impl Proof {
     }
 }
 
-/// What a session may do at once. The client keeps to it by waiting; the host closes the connection of one that does not.
+/// What a session may do at once. The client keeps to it by waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLimits {
     /// A client's frame may not be longer.
