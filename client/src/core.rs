@@ -288,7 +288,7 @@ impl Core {
         if ident != Ident::HOST {
             self.receive(ident);
             let acked = self.take_acked();
-            ClientFrame::Refs(Refs { incref: vec![ident], drop: Vec::new() }).put(acked.as_ref(), out);
+            ClientFrame::Refs(Refs { incref: vec![ident], ..Refs::default() }).put(acked.as_ref(), out);
         }
     }
 
@@ -319,7 +319,7 @@ impl Core {
             }
             if !drop.is_empty() {
                 let acked = self.take_acked();
-                ClientFrame::Refs(Refs { incref: Vec::new(), drop }).put(acked.as_ref(), out);
+                ClientFrame::Refs(Refs { drop, ..Refs::default() }).put(acked.as_ref(), out);
             }
         }
     }

@@ -343,6 +343,7 @@ impl Shared {
                             }
                             state.core.arrive(&reply, tokens, &mut after);
                         }
+                        HostFrame::Heartbeat => {}
                         HostFrame::Goodbye { reason } => {
                             tracing::info!(address = %self.address, reason, "host is going away");
                             state.draining = Some(reason.to_owned());

@@ -277,7 +277,7 @@ impl<'a> Request<'a> {
                 ClientFrame::Call(frame::Call { seq, ident, owner, method, args, deadline_ms, guard })
             }
             Self::Create { owner, typeid, args, name } => {
-                ClientFrame::Create(frame::Create { seq, owner, typeid, args, name })
+                ClientFrame::Create(frame::Create { seq, owner, typeid, args, name, idle_ms: None })
             }
             Self::Describe { subject } => ClientFrame::Describe { seq, subject },
         }

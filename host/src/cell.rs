@@ -279,7 +279,7 @@ impl Cell {
                 self.step(core, Input::OwnerLost { session, orderly, now_ms }, None, out);
             }
             Work::Undelivered { call, facet, method, payload, note } => {
-                let input = Input::Undelivered { call, facet, method, payload: &payload, note, now_ms };
+                let input = Input::Undelivered { call, facet, method, payload: &payload, note, sent: false, now_ms };
                 self.step(core, input, None, out);
             }
             Work::Returned { tag, outcome } => {

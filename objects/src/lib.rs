@@ -15,7 +15,7 @@ pub mod sync;
 
 pub use args::Args;
 pub use builtin::{BUILTINS, Builtin, Create, Method, Param, builtin};
-pub use outbox::{Invocation, Outbox, Reply};
+pub use outbox::{HoldChange, Invocation, Outbox, Reply};
 pub use steward_wire::{Effect, Fault, Ident, Value, frame::Grant};
 
 /// A shared object: the referent of proxies.
@@ -78,6 +78,8 @@ pub enum Input<'a> {
         payload: &'a [u8],
         /// The reply's note: [`Reply::note`].
         note: u64,
+        /// The reply was sent, only never acknowledged: the client may have seen it before its end.
+        sent: bool,
         /// The host's clock.
         now_ms: u64,
     },

@@ -14,7 +14,7 @@ pub struct Outbox {
     bytes: Vec<u8>,
     replies: Vec<Reply>,
     changed: bool,
-    freed: bool,
+    hold: HoldChange,
     wake_at_ms: Option<u64>,
     held: Vec<Ident>,
     let_go: Vec<Ident>,
@@ -22,6 +22,21 @@ pub struct Outbox {
     /// The fence of the next grant; set by the owner, so that no referent can lower it.
     fence_next: u64,
     poisoned: Option<Fault>,
+    refuses_deadlocks: bool,
+}
+
+/// What a step did to the fences under which a cell's grants are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HoldChange {
+    /// Nothing.
+    #[default]
+    None,
+    /// It granted beside what is held already, if anything is; the fence is the first of the step.
+    Granted(u64),
+    /// Nobody holds any more: no earlier fence is valid.
+    Freed,
+    /// As `Freed`, and then it granted anew, from this fence on.
+    HandedOver(u64),
 }
 
 /// An answer to a call, this step's own or one that was parked.
@@ -119,13 +134,22 @@ impl Outbox {
         let fence = self.fence_next;
         self.fence_next += 1;
         reply.grant = Some(Grant { fence, abandoned });
-        self.freed = false;
+        self.hold = match self.hold {
+            HoldChange::None => HoldChange::Granted(fence),
+            HoldChange::Freed => HoldChange::HandedOver(fence),
+            granted => granted,
+        };
         fence
     }
 
     /// Says that nobody holds any more what this cell grants: no fence is valid until the next grant.
     pub fn freed(&mut self) {
-        self.freed = true;
+        self.hold = HoldChange::Freed;
+    }
+
+    /// Says, while the referent is made, that a call which would close a cycle of waiting owners is to be refused.
+    pub fn refuse_deadlocks(&mut self) {
+        self.refuses_deadlocks = true;
     }
 
     /// Keeps a number with the latest reply, which must be `call`'s, that comes back should the reply be lost.
@@ -185,9 +209,14 @@ impl Outbox {
         self.changed
     }
 
-    /// Whether nobody holds after this step what the cell grants, and somebody did before.
-    pub fn is_freed(&self) -> bool {
-        self.freed
+    /// What the step did to what is held.
+    pub fn hold_change(&self) -> HoldChange {
+        self.hold
+    }
+
+    /// Whether the referent wants deadlocks refused: [`Outbox::refuse_deadlocks`].
+    pub fn refuses_deadlocks(&self) -> bool {
+        self.refuses_deadlocks
     }
 
     /// When the referent wants to be woken, if this step asked.
@@ -226,7 +255,7 @@ impl Outbox {
         self.bytes.shrink_to(bytes_kept_max);
         self.replies.clear();
         self.changed = false;
-        self.freed = false;
+        self.hold = HoldChange::None;
         self.wake_at_ms = None;
         self.held.clear();
         self.let_go.clear();

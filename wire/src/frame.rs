@@ -99,6 +99,8 @@ pub struct Create<'a> {
     pub args: &'a [u8],
     /// A name for the object; if it exists already it is returned instead.
     pub name: Option<&'a str>,
+    /// How long the name may stand for an object that no session refers to; `None`: until it is deleted.
+    pub idle_ms: Option<u64>,
 }
 
 /// A change of the references that a session holds.
@@ -108,6 +110,12 @@ pub struct Refs {
     pub incref: Vec<Ident>,
     /// Idents of which it has no proxy left, with how often it has received each since it last dropped it.
     pub drop: Vec<(Ident, u64)>,
+    /// Place of this frame among those of its kind in the session, from 1: one that comes again after a reconnect is
+    /// known by it and changes nothing. 0: not counted.
+    pub number: u64,
+    /// Idents whose tokens left the session for another process or a file: should nothing else keep them, they
+    /// stay for a grace period.
+    pub shared: Vec<Ident>,
 }
 
 /// What to describe.
@@ -154,9 +162,10 @@ pub enum ClientFrame<'a> {
     Refs(Refs),
     /// Nothing but the acknowledgements.
     Ack,
-    /// Nothing at all: renews the lease.
+    /// Nothing at all: renews the lease, and is answered with the same.
     Heartbeat,
-    /// Make an unclaimed child session that holds the same references.
+    /// Make an unclaimed child session that holds the same references; answered with its number, its secret and
+    /// the idents of what it holds.
     Fork {
         /// Number of this call in its session.
         seq: u64,
@@ -207,6 +216,8 @@ pub struct Reply<'a> {
 pub enum HostFrame<'a> {
     /// An answer.
     Reply(Reply<'a>),
+    /// Answers a client's heartbeat, in order: the host has heard from the session.
+    Heartbeat,
     /// The host drains: no new calls are taken, what is parked is cancelled.
     Goodbye {
         /// Why, for people.
@@ -262,6 +273,18 @@ impl Acked {
             acked.ranges.push((first, last));
         }
         Ok(Some(acked))
+    }
+}
+
+impl Create<'_> {
+    fn fields(&self) -> usize {
+        if self.idle_ms.is_some() { 6 } else { 4 + usize::from(self.name.is_some()) }
+    }
+}
+
+impl Refs {
+    fn fields(&self) -> usize {
+        if self.shared.is_empty() { 2 + usize::from(self.number > 0) } else { 4 }
     }
 }
 
@@ -338,11 +361,11 @@ impl<'a> ClientFrame<'a> {
     pub fn put(&self, acked: Option<&Acked>, out: &mut Vec<u8>) {
         put_frame(out, |out| {
             let (kind, fields) = match self {
-                Self::Create(create) => (kind::CREATE, 4 + usize::from(create.name.is_some())),
+                Self::Create(create) => (kind::CREATE, create.fields()),
                 Self::Call(call) => (kind::CALL, call.fields()),
                 Self::Batch(calls) => (kind::BATCH, calls.len()),
                 Self::Cancel { .. } => (kind::CANCEL, 1),
-                Self::Refs(_) => (kind::REFS, 2),
+                Self::Refs(refs) => (kind::REFS, refs.fields()),
                 Self::Ack => (kind::ACK, 0),
                 Self::Heartbeat => (kind::HEARTBEAT, 0),
                 Self::Fork { .. } => (kind::FORK, 1),
@@ -362,8 +385,13 @@ impl<'a> ClientFrame<'a> {
                     cbor::put_u64(out, create.owner);
                     cbor::put_text(out, create.typeid);
                     out.extend_from_slice(create.args);
-                    if let Some(name) = create.name {
-                        cbor::put_text(out, name);
+                    match create.name {
+                        Some(name) => cbor::put_text(out, name),
+                        None if create.idle_ms.is_some() => cbor::put_null(out),
+                        None => {}
+                    }
+                    if let Some(idle_ms) = create.idle_ms {
+                        cbor::put_u64(out, idle_ms);
                     }
                 }
                 Self::Call(call) => call.put(out),
@@ -383,6 +411,15 @@ impl<'a> ClientFrame<'a> {
                     for (ident, received) in &refs.drop {
                         cbor::put_u64(out, ident.0);
                         cbor::put_u64(out, *received);
+                    }
+                    if refs.number > 0 || !refs.shared.is_empty() {
+                        cbor::put_u64(out, refs.number);
+                    }
+                    if !refs.shared.is_empty() {
+                        cbor::put_array(out, refs.shared.len());
+                        for ident in &refs.shared {
+                            cbor::put_u64(out, ident.0);
+                        }
                     }
                 }
                 Self::Ack | Self::Heartbeat | Self::Goodbye => {}
@@ -430,7 +467,8 @@ impl<'a> ClientFrame<'a> {
                 let (seq, owner) = (reader.u64()?, reader.u64()?);
                 let (typeid, args) = (reader.text()?, reader.raw()?);
                 let name = if fields > 4 && !reader.null() { Some(reader.text()?) } else { None };
-                (Self::Create(Create { seq, owner, typeid, args, name }), fields.min(5))
+                let idle_ms = if fields > 5 && !reader.null() { Some(reader.u64()?) } else { None };
+                (Self::Create(Create { seq, owner, typeid, args, name, idle_ms }), fields.min(6))
             }
             kind::CALL => (Self::Call(Call::read(&mut reader, fields)?), fields),
             kind::BATCH => {
@@ -467,7 +505,20 @@ impl<'a> ClientFrame<'a> {
                 for _ in 0..items / 2 {
                     refs.drop.push((Ident(reader.u64()?), reader.u64()?));
                 }
-                (Self::Refs(refs), 2)
+                if fields > 2 {
+                    refs.number = reader.u64()?;
+                }
+                if fields > 3 {
+                    let items = reader.array()?;
+                    if items > REFS_MAX {
+                        return Err(Malformed::Frame("too many references in one frame"));
+                    }
+                    refs.shared.reserve_exact(items.min(reader.remaining()));
+                    for _ in 0..items {
+                        refs.shared.push(Ident(reader.u64()?));
+                    }
+                }
+                (Self::Refs(refs), fields.min(4))
             }
             kind::ACK => (Self::Ack, 0),
             kind::HEARTBEAT => (Self::Heartbeat, 0),
@@ -517,6 +568,10 @@ impl<'a> HostFrame<'a> {
                     cbor::put_bool(out, grant.abandoned);
                 }
             }
+            Self::Heartbeat => {
+                cbor::put_array(out, 1);
+                cbor::put_u64(out, kind::HEARTBEAT);
+            }
             Self::Goodbye { reason } => {
                 cbor::put_array(out, 2);
                 cbor::put_u64(out, kind::GOODBYE);
@@ -548,6 +603,7 @@ impl<'a> HostFrame<'a> {
                 };
                 (Self::Reply(Reply { seq, effect, payload, epoch, version, index, grant }), fields.min(8))
             }
+            kind::HEARTBEAT if fields >= 1 => (Self::Heartbeat, 1),
             kind::GOODBYE if fields >= 2 => (Self::Goodbye { reason: reader.text()? }, 2),
             _ => return Err(Malformed::Frame("not a frame of a host")),
         };

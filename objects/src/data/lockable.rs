@@ -57,7 +57,7 @@ impl Lockable {
                 assert_eq!(condition, None, "this lock has no Conditions");
             }
             Input::OwnerLost { session, orderly, .. } => lock.owner_lost(session, orderly, out),
-            Input::Undelivered { call, .. } => lock.undelivered(call, out),
+            Input::Undelivered { call, sent, .. } => lock.undelivered(call, sent, out),
             Input::Join { .. } | Input::Leave { .. } | Input::Returned { .. } | Input::Tick { .. } => {}
         }
     }

@@ -12,17 +12,19 @@ use steward_wire::value::token_of;
 use crate::{Args, Builtin, Call, CallId, Facet, Fault, Input, Method, Outbox, Owner, Param, Referent, Why, data};
 
 use super::mutex::{Mutex, Parked, ParkedKind};
-use super::{cancelled, common_method, compared_integer, unjoinable};
+use super::{cancelled, common_method, compared_integer, flag, unjoinable};
 
 /// `threading.Lock`: anybody may release it.
 pub static LOCK: Builtin = Builtin {
     typeid: "Lock",
     doc: "A lock without owner: whoever has a proxy may release it.\n\nThe line is first in, first out. When the \
-          session of its holder is lost (not when it says goodbye), the lock is released and the next grant says `abandoned`.",
-    constructor: &[],
+          session of its holder is lost (not when it says goodbye), the lock is released and the next grant says `abandoned`.\n\nWith `refuse_deadlocks` an `acquire` that would close \
+          a cycle of owners who wait for each other is refused as `Deadlock`.",
+    constructor: CONSTRUCTOR,
     methods: LOCK_METHODS,
-    create: |args, _| {
-        let [] = args.bind("Lock.__init__", LOCK.constructor)?;
+    create: |args, out| {
+        let [refuse] = args.bind("Lock.__init__", CONSTRUCTOR)?;
+        refuse_deadlocks(refuse, out)?;
         Ok(Box::new(LockCell::new(Kind::Lock)))
     },
     joins: &[],
@@ -30,15 +32,27 @@ pub static LOCK: Builtin = Builtin {
     constructible: true,
 };
 
+/// Of Lock and of RLock. CPython's take nothing.
+const CONSTRUCTOR: &[Param] = &[Param::keyword("refuse_deadlocks", "bool", "False")];
+
+fn refuse_deadlocks(item: Option<&[u8]>, out: &mut Outbox) -> Result<(), Fault> {
+    if flag(item, false)? {
+        out.refuse_deadlocks();
+    }
+    Ok(())
+}
+
 /// `threading.RLock`: its owner may take it again, and only its owner may release it.
 pub static RLOCK: Builtin = Builtin {
     typeid: "RLock",
     doc: "A lock that its owner may take repeatedly.\n\nOwners are threads or tasks of a session. The line is first in, \
-          first out. When the owner's session ends, the lock is released; the next grant says `abandoned` unless the session said goodbye.",
-    constructor: &[],
+          first out. When the owner's session ends, the lock is released; the next grant says `abandoned` unless the session said goodbye.\n\n\
+          `refuse_deadlocks` as of Lock.",
+    constructor: CONSTRUCTOR,
     methods: RLOCK_METHODS,
-    create: |args, _| {
-        let [] = args.bind("RLock.__init__", RLOCK.constructor)?;
+    create: |args, out| {
+        let [refuse] = args.bind("RLock.__init__", CONSTRUCTOR)?;
+        refuse_deadlocks(refuse, out)?;
         Ok(Box::new(LockCell::new(Kind::RLock)))
     },
     joins: &[],
@@ -311,8 +325,8 @@ impl Referent for LockCell {
             }
             Input::Cancel { call, why, .. } => self.cancel(call, why, out),
             Input::OwnerLost { session, orderly, .. } => self.mutex.owner_lost(session, orderly, out),
-            Input::Undelivered { call, facet, method, payload, .. } => {
-                self.mutex.undelivered(call, out);
+            Input::Undelivered { call, facet, method, payload, sent, .. } => {
+                self.mutex.undelivered(call, sent, out);
                 let is_wait = self.is_condition(facet) && ConditionMethod::of(method) == Some(ConditionMethod::Wait);
                 if is_wait && payload == [cbor::TRUE] {
                     self.pass_on(facet, out);

@@ -157,10 +157,11 @@ impl Mutex {
         }
     }
 
-    /// The reply to an `acquire` or a `wait` was lost: if its grant still stands, it is undone as if it had never been.
-    pub fn undelivered(&mut self, call: CallId, out: &mut Outbox) {
+    /// The reply to an `acquire` or a `wait` was lost: if its grant still stands, it is undone as if it had never been,
+    /// unless it was `sent`: then the holder may have known, and begun.
+    pub fn undelivered(&mut self, call: CallId, sent: bool, out: &mut Outbox) {
         if let Some(holder) = self.holder.as_ref().filter(|holder| holder.call == call) {
-            self.abandoned |= holder.abandoned;
+            self.abandoned |= holder.abandoned || sent;
             out.changed();
             self.hand_over(out);
         }

@@ -223,12 +223,13 @@ impl Referent for Semaphore {
                 }
             }
             Input::OwnerLost { session, orderly, .. } => self.owner_lost(session, orderly, out),
-            Input::Undelivered { method, payload, note: session, .. } => {
+            Input::Undelivered { method, payload, note: session, sent, .. } => {
                 let was_granted =
                     SemaphoreMethod::of(method) == Some(SemaphoreMethod::Acquire) && payload == [cbor::TRUE];
                 // If the session's end came first, its permits came back with it.
                 if was_granted && self.held_by(session) > 0 {
                     self.take_from(session, 1);
+                    self.abandoned += u64::from(sent);
                     self.add(1, out);
                 }
             }

@@ -204,7 +204,15 @@ impl Driver {
     /// Says that the reply to a call was lost.
     pub fn undelivered(&mut self, call: CallId) {
         let Asked { facet, method, note, payload, .. } = self.calls[&call].clone();
-        self.step(Input::Undelivered { call, facet, method, payload: &payload, note, now_ms: self.now_ms });
+        self.step(Input::Undelivered {
+            call,
+            facet,
+            method,
+            payload: &payload,
+            note,
+            sent: false,
+            now_ms: self.now_ms,
+        });
     }
 
     /// Wakes the referent if it asked for that.
@@ -315,7 +323,7 @@ impl Driver {
             }
         }
         self.version += u64::from(self.out.is_changed());
-        self.is_free |= self.out.is_freed();
+        self.is_free |= self.out.hold_change() == steward_objects::HoldChange::Freed;
         if self.out.wake_at_ms().is_some() {
             self.wake_at_ms = self.out.wake_at_ms();
         }

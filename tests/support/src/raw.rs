@@ -278,7 +278,7 @@ impl RawClient {
         self.seq += 1;
         let args = crate::driver::arguments(args, &[]);
         let mut bytes = Vec::new();
-        let create = Create { seq: self.seq, owner: 1, typeid, args: &args, name: None };
+        let create = Create { seq: self.seq, owner: 1, typeid, args: &args, name: None, idle_ms: None };
         ClientFrame::Create(create).put(None, &mut bytes);
         self.send(&bytes).await.expect("the host reads");
         let payload = self.reply().await.expect("the host answers").outcome?.to_vec();

@@ -63,11 +63,15 @@ pub(crate) fn client_frames(parts: &Parts) -> Vec<(&'static str, ClientFrame<'_>
     };
     let (index, name) = (Method::Index(parts.index), Method::Name(&parts.name));
     let guard = Some(Guard { lock: Ident(parts.ident), fence: parts.number });
-    let create = |name| Create { seq, owner: parts.owner, typeid: &parts.name, args: &parts.item, name };
+    let create = |name| Create { seq, owner: parts.owner, typeid: &parts.name, args: &parts.item, name, idle_ms: None };
     let idents = || parts.idents.iter().copied().map(Ident);
     vec![
         ("create", ClientFrame::Create(create(None))),
         ("create, named", ClientFrame::Create(create(Some(&parts.name)))),
+        (
+            "create, named while used",
+            ClientFrame::Create(Create { idle_ms: Some(parts.number), ..create(Some(&parts.name)) }),
+        ),
         ("call", ClientFrame::Call(call(index, None, None))),
         ("call by name", ClientFrame::Call(call(name, None, None))),
         ("call that may park for a time", ClientFrame::Call(call(index, Some(parts.number), None))),
@@ -81,7 +85,16 @@ pub(crate) fn client_frames(parts: &Parts) -> Vec<(&'static str, ClientFrame<'_>
             ClientFrame::Refs(Refs {
                 incref: idents().collect(),
                 drop: idents().map(|ident| (ident, parts.number)).collect(),
+                ..Refs::default()
             }),
+        ),
+        (
+            "refs, numbered",
+            ClientFrame::Refs(Refs { incref: idents().collect(), number: parts.seq, ..Refs::default() }),
+        ),
+        (
+            "refs, with tokens that left",
+            ClientFrame::Refs(Refs { shared: idents().collect(), number: parts.number, ..Refs::default() }),
         ),
         ("ack", ClientFrame::Ack),
         ("heartbeat", ClientFrame::Heartbeat),
@@ -125,6 +138,7 @@ pub(crate) fn host_frames<'a>(parts: &'a Parts, fault: &'a [u8]) -> Vec<(&'stati
         ("reply: refused", reply(Effect::Refused, fault, None)),
         ("reply: unknown", reply(Effect::Unknown, fault, None)),
         ("reply: poisoned", reply(Effect::Poisoned, fault, None)),
+        ("heartbeat of a host", HostFrame::Heartbeat),
         ("goodbye of a host", HostFrame::Goodbye { reason: &parts.name }),
     ]
 }
@@ -240,7 +254,14 @@ fn the_fullest_frames_pass_and_fuller_ones_do_not() {
     assert!(matches!(ClientFrame::read(&batch(BATCH_CALLS_MAX + 1)), Err(Malformed::Frame(_))));
 
     let refs = |incref, drop| {
-        put(&ClientFrame::Refs(Refs { incref: vec![Ident(1); incref], drop: vec![(Ident(1), 1); drop] }), None)
+        put(
+            &ClientFrame::Refs(Refs {
+                incref: vec![Ident(1); incref],
+                drop: vec![(Ident(1), 1); drop],
+                ..Refs::default()
+            }),
+            None,
+        )
     };
     assert!(ClientFrame::read(&refs(REFS_MAX, REFS_MAX)).is_ok());
     assert!(matches!(ClientFrame::read(&refs(REFS_MAX + 1, 0)), Err(Malformed::Frame(_))));
