@@ -13,14 +13,18 @@ use std::borrow::Cow;
 use std::cell::{Cell as Slot, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use steward_objects::{Args, Call, CallId, Facet, Input, Invocation, Outbox, Owner, Referent, Reply as OutReply, Why};
+use steward_objects::{
+    Args, Call, CallId, Facet, HoldChange, Input, Invocation, Outbox, Owner, Referent, Reply as OutReply, Why,
+};
 use steward_wire::frame::{Grant, Method as MethodRef, Reply};
 use steward_wire::token::TokenRef;
-use steward_wire::{Effect, Fault, Ident, value};
+use steward_wire::{Effect, Fault, Ident};
 
+use crate::calls::Answered;
 use crate::lane::Lane;
 use crate::registry::Type;
 use crate::session::Session;
@@ -39,6 +43,38 @@ pub(crate) struct Cell {
     tenant: Arc<Tenant>,
     inbox: Mutex<Inbox>,
     core: Mutex<Core>,
+    /// The fence of the next grant. Written in turns only.
+    fence_next: AtomicU64,
+    /// The first fence under which anybody still holds what this cell grants; [`FREE`] if nobody does. Written in turns only,
+    /// read by cells whose calls are guarded by this one.
+    held_from: AtomicU64,
+    /// Cells with parked calls that are guarded by this one.
+    #[expect(clippy::box_collection, reason = "most cells never need one, and there are many cells")]
+    watchers: Mutex<Option<Box<Vec<Weak<Cell>>>>>,
+}
+
+/// No fence is as high.
+const FREE: u64 = u64::MAX;
+
+/// The condition of a call: it takes effect only while a lock is held under a fence.
+#[derive(Clone)]
+pub(crate) struct Guard {
+    pub(crate) lock: Arc<Cell>,
+    pub(crate) fence: u64,
+}
+
+impl Guard {
+    /// Whether it stands. Read in the turn in which the effect happens, so that what the former holder does there comes before
+    /// all that the next one does there.
+    fn stands(&self) -> bool {
+        let Cell { held_from, fence_next, .. } = &*self.lock;
+        held_from.load(Ordering::Acquire) <= self.fence && self.fence < fence_next.load(Ordering::Acquire)
+    }
+
+    fn stale(&self) -> Fault {
+        let (fence, lock) = (self.fence, self.lock.ident);
+        Fault::refused("StaleFence", format!("fence {fence} of object {lock} is no longer held"))
+    }
 }
 
 #[derive(Default)]
@@ -53,7 +89,6 @@ struct Inbox {
 struct Core {
     referent: Box<dyn Referent>,
     version: u64,
-    fence_next: u64,
     call_next: CallId,
     waiting: Option<Box<Waiting>>,
     poisoned: Option<Box<Fault>>,
@@ -70,6 +105,8 @@ struct Waiting {
     /// The earliest alarm that the clock holds for this cell, so that it is asked again only for an earlier one.
     alarm_ms: Option<u64>,
     facets: HashMap<Facet, Arc<Type>>,
+    /// Parked calls with a guard.
+    guarded: BTreeMap<CallId, Guard>,
 }
 
 /// A call that has no reply yet.
@@ -77,8 +114,11 @@ struct Parked {
     to: ReplyTo,
     facet: Facet,
     method: u16,
+    owner: Owner,
     /// Its arguments contain tokens, which its result may give back.
     tokens: bool,
+    /// It answers with this instead.
+    refused: Option<Box<Fault>>,
     deadline_ms: Option<u64>,
 }
 
@@ -87,8 +127,8 @@ type Note = Box<dyn FnOnce(Effect, &[u8]) + Send>;
 
 /// Who gets a call's reply.
 pub(crate) enum ReplyTo {
-    /// A client, through the lane that the call came by.
-    Client { session: Arc<Session>, lane: Arc<Lane>, seq: u64 },
+    /// A client, through the lane that the call came by, unless it was sent again by another.
+    Client { session: Arc<Session>, lane: Arc<Lane>, seq: u64, kept: bool },
     /// Another object, which asked for the call.
     Cell { cell: Arc<Cell>, tag: u64 },
     /// The host itself. Called within the cell's turn: it must not do more than note the result.
@@ -107,6 +147,39 @@ pub(crate) struct CallWork<'a> {
     pub(crate) tokens: bool,
     /// On the host's clock; a time that has passed means that the call may not park.
     pub(crate) deadline_ms: Option<u64>,
+    pub(crate) guard: Option<Guard>,
+    /// The objects that call each other so far, if an object calls.
+    pub(crate) chain: Option<Arc<Chain>>,
+}
+
+/// Who called whom: an object that waits for a call it asked for, and those that wait for it.
+pub(crate) struct Chain {
+    ident: Ident,
+    earlier: Option<Arc<Chain>>,
+}
+
+impl Chain {
+    fn contains(&self, ident: Ident) -> bool {
+        let mut link = Some(self);
+        while let Some(Chain { ident: known, earlier }) = link {
+            if *known == ident {
+                return true;
+            }
+            link = earlier.as_deref();
+        }
+        false
+    }
+}
+
+/// A reply that never reached its client.
+pub(crate) struct Undelivered {
+    pub(crate) call: CallId,
+    pub(crate) facet: Facet,
+    pub(crate) method: u16,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) note: u64,
+    /// It was sent, and never acknowledged.
+    pub(crate) sent: bool,
 }
 
 /// An input on its way into a cell.
@@ -114,10 +187,12 @@ enum Work<'a> {
     Call(CallWork<'a>),
     Cancel { call: CallId, why: Why },
     OwnerLost { session: u64, orderly: bool },
-    Undelivered { call: CallId, facet: Facet, method: u16, payload: Vec<u8>, note: u64 },
+    Undelivered(Undelivered),
     Returned { tag: u64, outcome: Result<Vec<u8>, Fault> },
     Join { to: ReplyTo, typeid: &'static str, facet: Facet, args: Vec<u8>, tokens: bool },
     Leave { facet: Facet },
+    /// A lock was freed that guards calls parked here.
+    Recheck,
     Tick,
 }
 
@@ -128,6 +203,8 @@ thread_local! {
     /// Inputs for other cells, in order, and whether a caller further up this thread's stack will bring them.
     static LATER: RefCell<VecDeque<Later>> = RefCell::default();
     static BRINGING: Slot<bool> = const { Slot::new(false) };
+    /// The chain of the call that this thread steps.
+    static CHAIN: RefCell<Option<Arc<Chain>>> = const { RefCell::new(None) };
 }
 
 impl Cell {
@@ -139,13 +216,26 @@ impl Cell {
         referent: Box<dyn Referent>,
         stored: u64,
     ) -> Arc<Self> {
-        let core = Core { referent, version: 0, fence_next: 1, call_next: 1, waiting: None, poisoned: None, stored };
-        Arc::new(Self { ident, kind, tenant, inbox: Mutex::default(), core: Mutex::new(core) })
+        let core = Core { referent, version: 0, call_next: 1, waiting: None, poisoned: None, stored };
+        Arc::new(Self {
+            ident,
+            kind,
+            tenant,
+            inbox: Mutex::default(),
+            core: Mutex::new(core),
+            fence_next: AtomicU64::new(1),
+            held_from: AtomicU64::new(FREE),
+            watchers: Mutex::default(),
+        })
     }
 
     /// The ident of facet 0, which names the cell in the table.
     pub(crate) fn ident(&self) -> Ident {
         self.ident
+    }
+
+    pub(crate) fn tenant(&self) -> &Arc<Tenant> {
+        &self.tenant
     }
 
     /// Brings a call.
@@ -156,6 +246,11 @@ impl Cell {
     /// Gives up a parked call.
     pub(crate) fn cancel(self: &Arc<Self>, call: CallId, why: Why) {
         self.bring(Work::Cancel { call, why });
+    }
+
+    /// Says that a reply was lost, before the end of its session.
+    pub(crate) fn undelivered(self: &Arc<Self>, lost: Undelivered) {
+        self.bring(Work::Undelivered(lost));
     }
 
     /// Says that a session has ended, after its calls were cancelled.
@@ -260,14 +355,18 @@ impl Cell {
     /// One input: one step, or none, or several (a tick finds many deadlines).
     fn turn(self: &Arc<Self>, core: &mut Core, work: Work<'_>, out: &mut Outbox) {
         let now_ms = self.tenant.shared.clock.now_ms();
+        self.recheck(core, now_ms, out);
         match work {
+            Work::Recheck => {}
             Work::Call(call) => self.turn_call(core, call, now_ms, out),
             Work::Join { to, typeid, facet, args, tokens } => {
                 let id = core.call_number();
                 let args = Args::new(&args, tokens);
                 let input = Input::Join { call: id, typeid, to: facet, args };
-                let parked = Parked { to, facet: 0, method: u16::MAX, tokens, deadline_ms: None };
-                self.step_call(core, id, parked, input, now_ms, out);
+                let owner = Owner { session: 0, thread: 0 };
+                let parked =
+                    Parked { to, facet: 0, method: u16::MAX, owner, tokens, refused: None, deadline_ms: None };
+                self.step_call(core, id, parked, None, input, now_ms, out);
             }
             Work::Cancel { call, why } => {
                 // It may have been answered meanwhile.
@@ -278,8 +377,8 @@ impl Cell {
             Work::OwnerLost { session, orderly } => {
                 self.step(core, Input::OwnerLost { session, orderly, now_ms }, None, out);
             }
-            Work::Undelivered { call, facet, method, payload, note } => {
-                let input = Input::Undelivered { call, facet, method, payload: &payload, note, sent: false, now_ms };
+            Work::Undelivered(Undelivered { call, facet, method, payload, note, sent }) => {
+                let input = Input::Undelivered { call, facet, method, payload: &payload, note, sent, now_ms };
                 self.step(core, input, None, out);
             }
             Work::Returned { tag, outcome } => {
@@ -302,6 +401,13 @@ impl Cell {
         if call.to.is_ended() {
             return;
         }
+        if let Some(stale) = call.guard.as_ref().filter(|guard| !guard.stands()).map(Guard::stale) {
+            return call.to.fail(&stale);
+        }
+        if call.chain.as_ref().is_some_and(|chain| chain.contains(self.ident)) {
+            let message = format!("object {} waits for this very call", self.ident);
+            return call.to.fail(&Fault::refused("Deadlock", message));
+        }
         let waiters_max = self.tenant.shared.limits.waiters_max;
         let full = core.waiting.as_ref().is_some_and(|waiting| waiting.parked.len() >= waiters_max);
         let may_park = |kind: &Type| kind.methods.get(usize::from(call.method)).is_some_and(|method| method.may_park);
@@ -319,9 +425,11 @@ impl Cell {
             seed: self.tenant.shared.seed(self.ident, id),
             args: Args::new(&call.args, call.tokens),
         });
-        let CallWork { to, facet, method, tokens, deadline_ms, .. } = call;
-        let parked = Parked { to, facet, method, tokens, deadline_ms };
-        self.step_call(core, id, parked, input, now_ms, out);
+        let CallWork { to, facet, method, owner, tokens, deadline_ms, guard, chain, .. } = call;
+        let parked = Parked { to, facet, method, owner, tokens, refused: None, deadline_ms };
+        CHAIN.with_borrow_mut(|current| *current = chain);
+        self.step_call(core, id, parked, guard, input, now_ms, out);
+        CHAIN.with_borrow_mut(|current| *current = None);
     }
 
     /// Steps with an input that wants an answer. Without one the call is parked, if it may wait at all.
@@ -330,6 +438,7 @@ impl Cell {
         core: &mut Core,
         id: CallId,
         call: Parked,
+        guard: Option<Guard>,
         input: Input<'_>,
         now_ms: u64,
         out: &mut Outbox,
@@ -340,6 +449,16 @@ impl Cell {
         let given_up = call.to.parks(self, id);
         let waiting = core.waiting.get_or_insert_default();
         waiting.parked.insert(id, call);
+        if let Some(guard) = guard {
+            guard.lock.watchers.lock().get_or_insert_default().push(Arc::downgrade(self));
+            waiting.guarded.insert(id, guard);
+            // It may have been freed since the step, when nobody watched.
+            self.recheck(core, now_ms, out);
+        }
+        let waiting = core.waiting.get_or_insert_default();
+        if !waiting.parked.contains_key(&id) {
+            return core.tidy();
+        }
         // A deadline of 0: answered at once, but for a wait that must first have its lock again.
         if let Some(why) = given_up.or(expired.then_some(Why::Deadline)) {
             self.step(core, Input::Cancel { call: id, why, now_ms }, None, out);
@@ -394,7 +513,7 @@ impl Cell {
             }
             return None;
         }
-        out.clear(core.fence_next, OUTBOX_BYTES_KEPT_MAX);
+        out.clear(self.fence_next.load(Ordering::Relaxed), OUTBOX_BYTES_KEPT_MAX);
         // The referent is never entered again after a panic, so nobody sees what it broke.
         let stepped = catch_unwind(AssertUnwindSafe(|| core.referent.step(input, out)));
         let fault = match stepped {
@@ -418,7 +537,6 @@ impl Cell {
         let fault = Fault { effect: Effect::Poisoned, ..fault };
         let parked = core.waiting.take().map(|waiting| waiting.parked).unwrap_or_default();
         for call in parked.into_values() {
-            call.to.unparks();
             call.to.fail(&fault);
         }
         if let Some(call) = asking {
@@ -430,6 +548,45 @@ impl Cell {
         core.referent = Box::new(Broken);
     }
 
+    /// Tells everybody under which fences the cell's grants are held after a step.
+    fn publish(&self, out: &Outbox) {
+        self.fence_next.store(out.fence_next(), Ordering::Release);
+        match out.hold_change() {
+            HoldChange::None => {}
+            HoldChange::Granted(fence) if self.held_from.load(Ordering::Relaxed) == FREE => {
+                self.held_from.store(fence, Ordering::Release);
+            }
+            HoldChange::Granted(_) => {}
+            change @ (HoldChange::Freed | HoldChange::HandedOver(_)) => {
+                let from = if let HoldChange::HandedOver(fence) = change { fence } else { FREE };
+                self.held_from.store(from, Ordering::Release);
+                for cell in self.watchers.lock().take().into_iter().flat_map(|watchers| *watchers) {
+                    if let Some(cell) = cell.upgrade() {
+                        cell.bring(Work::Recheck);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Refuses parked calls whose guard no longer stands. Comes before every step, so that none of them takes effect in it.
+    fn recheck(self: &Arc<Self>, core: &mut Core, now_ms: u64, out: &mut Outbox) {
+        let Some(waiting) = &core.waiting else { return };
+        let guarded = waiting.guarded.iter().filter(|(_, guard)| !guard.stands());
+        let stale: Vec<(CallId, Fault)> = guarded.map(|(&call, guard)| (call, guard.stale())).collect();
+        for (call, fault) in stale {
+            self.refuse(core, call, fault, now_ms, out);
+        }
+    }
+
+    /// Gives up a parked call, which answers with `fault`.
+    fn refuse(self: &Arc<Self>, core: &mut Core, call: CallId, fault: Fault, now_ms: u64, out: &mut Outbox) {
+        if let Some(parked) = core.waiting.as_mut().and_then(|waiting| waiting.parked.get_mut(&call)) {
+            parked.refused = Some(Box::new(fault));
+            self.step(core, Input::Cancel { call, why: Why::Client, now_ms }, None, out);
+        }
+    }
+
     /// Does what the outbox says.
     fn apply(
         self: &Arc<Self>,
@@ -437,7 +594,7 @@ impl Cell {
         mut asking: Option<(CallId, Parked)>,
         out: &mut Outbox,
     ) -> Option<Parked> {
-        core.fence_next = out.fence_next();
+        self.publish(out);
         core.version += u64::from(out.is_changed());
         // What is stored is written down before replies go out: a client that sees the reply may drop its own reference.
         let (held, let_go) = (out.held(), out.let_go_of());
@@ -454,6 +611,10 @@ impl Cell {
                     None => continue,
                 },
             };
+            if let Some(fault) = &call.refused {
+                call.to.fail(fault);
+                continue;
+            }
             let answer = Answer {
                 effect: reply.effect,
                 payload: out.payload(reply),
@@ -489,13 +650,16 @@ impl Cell {
         if let Some(typeid) = kind.methods.get(usize::from(call.method)).and_then(|method| method.wraps.as_ref()) {
             return self.answer_wrapped(call, typeid, answer);
         }
-        if call.to.is_ended() {
-            // The client never saw it: what it was given goes back where it came from.
-            let (facet, method, payload) = (call.facet, call.method, answer.payload.to_vec());
-            return self.bring(Work::Undelivered { call: reply.call, facet, method, payload, note: reply.note });
-        }
         let tokens = core.stored > 0 || call.tokens;
-        call.to.answer(answer, tokens);
+        let Parked { to, facet, method, .. } = call;
+        let ReplyTo::Client { session, lane, seq, kept } = to else { return to.answer(answer, tokens) };
+        let (call, note) = (reply.call, reply.note);
+        let from = kept.then(|| Answered { cell: self.clone(), call, facet, method, note });
+        if !session.answer((&lane, seq), kept, answer, tokens, from) {
+            // The client never saw it: what it was given goes back where it came from.
+            let payload = answer.payload.to_vec();
+            self.undelivered(Undelivered { call, facet, method, payload, note, sent: false });
+        }
     }
 
     /// `method_to_typeid`: the result becomes an object, and its token the reply.
@@ -546,6 +710,8 @@ impl Cell {
     fn invoke(self: &Arc<Self>, invocation: Invocation) {
         let Invocation { tag, ident, method, args } = invocation;
         let to = ReplyTo::Cell { cell: self.clone(), tag };
+        let earlier = CHAIN.with_borrow(Clone::clone);
+        let chain = Some(Arc::new(Chain { ident: self.ident, earlier }));
         let Some(object) = self.tenant.table.retain(ident) else {
             return to.fail(&unknown(ident));
         };
@@ -558,6 +724,8 @@ impl Cell {
                 args: Cow::Owned(args),
                 tokens: true,
                 deadline_ms: None,
+                guard: None,
+                chain,
             }),
             Err(fault) => to.fail(&fault),
         }
@@ -595,7 +763,7 @@ impl Core {
         if let Some(at_ms) = call.deadline_ms {
             waiting.deadlines.remove(&(at_ms, id));
         }
-        call.to.unparks();
+        waiting.guarded.remove(&id);
         Some(call)
     }
 
@@ -622,6 +790,17 @@ pub(crate) struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
+    /// A fault, encoded in `payload`, outside any step.
+    pub(crate) fn fault(fault: &Fault, payload: &'a [u8]) -> Self {
+        Self { effect: fault.effect, ..Self::plain(payload) }
+    }
+
+    /// The frame's content.
+    pub(crate) fn reply(&self, seq: u64, epoch: u64) -> Reply<'a> {
+        let Self { effect, payload, grant, version, index } = *self;
+        Reply { seq, effect, payload, epoch, version, index, grant }
+    }
+
     /// A result that no object's version belongs to.
     pub(crate) fn plain(payload: &'a [u8]) -> Self {
         Self { effect: Effect::Returned, payload, grant: None, version: 0, index: 0 }
@@ -647,22 +826,11 @@ impl ReplyTo {
         }
     }
 
-    fn unparks(&self) {
-        if let Self::Client { session, seq, .. } = self {
-            session.unparked(*seq);
-        }
-    }
-
     /// Sends a reply. `tokens`: it may contain some.
     pub(crate) fn answer(self, answer: Answer<'_>, tokens: bool) {
         match self {
-            Self::Client { session, lane, seq } => {
-                if tokens && answer.effect == Effect::Returned {
-                    value::tokens(answer.payload, &mut |ident| session.received(ident));
-                }
-                let Answer { effect, payload, grant, version, index } = answer;
-                let epoch = session.tenant.shared.epoch;
-                lane.reply(&Reply { seq, effect, payload, epoch, version, index, grant });
+            Self::Client { session, lane, seq, kept } => {
+                session.answer((&lane, seq), kept, answer, tokens, None);
             }
             Self::Cell { cell, tag } => {
                 let outcome = match answer.effect {
@@ -700,8 +868,7 @@ impl ReplyTo {
     pub(crate) fn fail(self, fault: &Fault) {
         let mut payload = Vec::new();
         fault.put(&mut payload);
-        let answer = Answer { effect: fault.effect, payload: &payload, grant: None, version: 0, index: 0 };
-        self.answer(answer, false);
+        self.answer(Answer::fault(fault, &payload), false);
     }
 }
 
@@ -711,9 +878,8 @@ impl Work<'_> {
             Self::Call(call) => Work::Call(CallWork { args: Cow::Owned(call.args.into_owned()), ..call }),
             Self::Cancel { call, why } => Work::Cancel { call, why },
             Self::OwnerLost { session, orderly } => Work::OwnerLost { session, orderly },
-            Self::Undelivered { call, facet, method, payload, note } => {
-                Work::Undelivered { call, facet, method, payload, note }
-            }
+            Self::Undelivered(lost) => Work::Undelivered(lost),
+            Self::Recheck => Work::Recheck,
             Self::Returned { tag, outcome } => Work::Returned { tag, outcome },
             Self::Join { to, typeid, facet, args, tokens } => Work::Join { to, typeid, facet, args, tokens },
             Self::Leave { facet } => Work::Leave { facet },

@@ -110,6 +110,19 @@ impl Clock {
         }
     }
 
+    /// How many alarms there are for cells that `counts`.
+    pub(crate) fn alarms(&self, counts: impl Fn(&Cell) -> bool) -> usize {
+        let cells: Vec<_> = self.alarms.lock().heap.iter().filter_map(|Reverse(alarm)| alarm.cell.upgrade()).collect();
+        cells.iter().filter(|cell| counts(cell)).count()
+    }
+
+    /// Forgets alarms of cells that are gone.
+    pub(crate) fn tidy(&self) {
+        let mut alarms = self.alarms.lock();
+        alarms.heap.retain(|Reverse(alarm)| alarm.cell.strong_count() > 0);
+        alarms.heap.shrink_to(1_024);
+    }
+
     pub(crate) fn stop(&self) {
         self.alarms.lock().stopped = true;
         self.changed.notify_all();

@@ -4,24 +4,27 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use steward_objects::{Args, Owner, common};
-use steward_wire::frame::{Call, ClientFrame, Create, Refs, Subject};
+use steward_wire::frame::{self, Call, ClientFrame, Create, Subject};
 use steward_wire::{Effect, Fault, Ident, Malformed, cbor, check, value};
 
-use crate::cell::{Answer, CallWork, ReplyTo, unknown};
+use crate::cell::{Answer, CallWork, Guard, ReplyTo, unknown};
 use crate::lane::Lane;
-use crate::manager;
+use crate::manager::{self, Name};
 use crate::registry::{Origin, Type};
-use crate::session::Session;
-use crate::table::Object;
+use crate::session::{Admitted, Session};
+use crate::sign_in;
 
 /// Does what a frame asks for. Whatever it is, it does not block; replies go out through the lane, now or later.
 ///
 /// # Errors
-/// What is no frame; the lane is then closed, since nothing after it can be trusted.
-pub(crate) fn frame(session: &Arc<Session>, lane: &Arc<Lane>, body: &[u8]) -> Result<(), Malformed> {
-    let checked = check(body, &session.tenant.shared.limits.check())?;
-    // Acknowledgements matter once replies are kept for repeats.
-    let (frame, _acked) = ClientFrame::read(body)?;
+/// What is no frame, for the peer; the lane is then closed, since nothing after it can be trusted.
+pub(crate) fn frame(session: &Arc<Session>, lane: &Arc<Lane>, body: &[u8]) -> Result<(), String> {
+    let malformed = |malformed: Malformed| malformed.to_string();
+    let checked = check(body, &session.tenant.shared.limits.check()).map_err(malformed)?;
+    let (frame, acked) = ClientFrame::read(body).map_err(malformed)?;
+    if let Some(acked) = acked {
+        session.acknowledge(&acked)?;
+    }
     match frame {
         ClientFrame::Call(call) => self::call(session, lane, &call, checked.tokens),
         ClientFrame::Batch(calls) => {
@@ -30,80 +33,83 @@ pub(crate) fn frame(session: &Arc<Session>, lane: &Arc<Lane>, body: &[u8]) -> Re
             }
         }
         ClientFrame::Create(create) => self::create(session, lane, &create, checked.tokens),
-        ClientFrame::Cancel { seq } => session.cancel(seq),
-        ClientFrame::Refs(refs) => references(session, &refs),
-        ClientFrame::Ack | ClientFrame::Heartbeat => {}
+        ClientFrame::Cancel { seq } => session.cancel(seq, lane),
+        ClientFrame::Refs(refs) => session.apply(&refs),
+        ClientFrame::Ack => {}
+        ClientFrame::Heartbeat => lane.beat(),
         ClientFrame::Goodbye => session.end(true),
         ClientFrame::Describe { seq, subject } => describe(session, lane, seq, subject),
-        ClientFrame::Fork { seq } => refuse(session, lane, seq, &unsupported("forking a session")),
-        ClientFrame::Upload(upload) => refuse(session, lane, upload.seq, &unsupported("uploading a plugin")),
+        ClientFrame::Fork { seq } => fork(session, lane, seq),
+        ClientFrame::Upload(upload) => {
+            let fault = Fault::refused("Unsupported", "uploading a plugin is not supported by this host");
+            to(session, lane, upload.seq, false).fail(&fault);
+        },
     }
     Ok(())
 }
 
-fn unsupported(what: &str) -> Fault {
-    Fault::refused("Unsupported", format!("{what} is not supported by this host"))
-}
-
-fn to(session: &Arc<Session>, lane: &Arc<Lane>, seq: u64) -> ReplyTo {
-    lane.owe();
-    ReplyTo::Client { session: session.clone(), lane: lane.clone(), seq }
-}
-
-fn refuse(session: &Arc<Session>, lane: &Arc<Lane>, seq: u64, fault: &Fault) {
-    to(session, lane, seq).fail(fault);
+fn to(session: &Arc<Session>, lane: &Arc<Lane>, seq: u64, kept: bool) -> ReplyTo {
+    ReplyTo::Client { session: session.clone(), lane: lane.clone(), seq, kept }
 }
 
 fn call(session: &Arc<Session>, lane: &Arc<Lane>, call: &Call<'_>, tokens: bool) {
-    let to = to(session, lane, call.seq);
-    match prepare(session, call, tokens) {
-        Ok(None) => manager::call(session, to, call),
-        Ok(Some((object, method))) => {
-            let shared = &session.tenant.shared;
-            let work = CallWork {
-                to,
-                facet: object.facet,
-                method,
-                owner: Owner { session: session.id, thread: call.owner },
-                args: Cow::Borrowed(call.args),
-                tokens,
-                deadline_ms: call.deadline_ms.map(|ms| shared.clock.deadline_ms(ms)),
-            };
-            let snapshots = object.kind.methods.get(usize::from(method)).is_some_and(|method| method.snapshots);
-            if tokens && snapshots {
-                let (owner, args) = (work.owner, work.args.to_vec());
-                let CallWork { to, facet, deadline_ms, .. } = work;
-                let then = move |args: Result<Vec<u8>, Fault>| match args {
-                    Ok(args) => {
-                        let args = Cow::Owned(args);
-                        object.cell.call(CallWork { to, facet, method, owner, args, tokens, deadline_ms });
-                    }
-                    Err(fault) => to.fail(&fault),
-                };
-                with_snapshots(session, owner, args, Box::new(then));
-            } else {
-                object.cell.call(work);
-            }
+    lane.owe();
+    let (target, kept) = match prepare(session, lane, call, tokens) {
+        Ok(Admitted::New { target, kept }) => (target, kept),
+        Ok(Admitted::Repeat) => return,
+        Err(fault) => return to(session, lane, call.seq, false).fail(&fault),
+    };
+    let to = to(session, lane, call.seq, kept);
+    let Some((object, method)) = target else { return manager::call(session, to, call) };
+    let guard = match call.guard.map(|guard| guarded(session, guard)).transpose() {
+        Ok(guard) => guard,
+        Err(fault) => return to.fail(&fault),
+    };
+    let shared = &session.tenant.shared;
+    let work = CallWork {
+        to,
+        facet: object.facet,
+        method,
+        owner: Owner { session: session.id, thread: call.owner },
+        args: Cow::Borrowed(call.args),
+        tokens,
+        deadline_ms: call.deadline_ms.map(|ms| shared.clock.deadline_ms(ms)),
+        guard,
+        chain: None,
+    };
+    let snapshots = object.kind.methods.get(usize::from(method)).is_some_and(|method| method.snapshots);
+    if !(tokens && snapshots) {
+        return object.cell.call(work);
+    }
+    let (owner, args) = (work.owner, work.args.to_vec());
+    let CallWork { to, facet, deadline_ms, guard, .. } = work;
+    let then = move |args: Result<Vec<u8>, Fault>| match args {
+        Ok(args) => {
+            let args = Cow::Owned(args);
+            let work = CallWork { to, facet, method, owner, args, tokens, deadline_ms, guard, chain: None };
+            object.cell.call(work);
         }
         Err(fault) => to.fail(&fault),
-    }
+    };
+    with_snapshots(session, owner, args, Box::new(then));
 }
 
-/// Finds what is called and checks that it may be; `None` stands for the host itself.
-fn prepare(session: &Arc<Session>, call: &Call<'_>, tokens: bool) -> Result<Option<(Object, u16)>, Fault> {
-    if call.guard.is_some() {
-        return Err(unsupported("a guarded call"));
-    }
+/// Finds what is called and checks that it may be.
+fn prepare(session: &Arc<Session>, lane: &Arc<Lane>, call: &Call<'_>, tokens: bool) -> Result<Admitted, Fault> {
     if tokens {
         owned(session, call.args)?;
     }
-    let Some(object) = session.admit(call.seq, call.ident)? else { return Ok(None) };
-    let method = object.kind.method(call.method)?;
-    let may_park = object.kind.methods.get(usize::from(method)).is_some_and(|method| method.may_park);
-    if may_park && call.deadline_ms != Some(0) {
-        session.check_room_to_park()?;
+    session.admit(call, lane)
+}
+
+/// The lock that a call is conditional on.
+fn guarded(session: &Session, guard: frame::Guard) -> Result<Guard, Fault> {
+    let object = session.object(guard.lock).ok_or_else(|| unknown(guard.lock))?;
+    if !object.kind.guards() {
+        let (ident, typeid) = (guard.lock, &object.kind.info.typeid);
+        return Err(Fault::refused("TypeError", format!("a guard names a lock; object {ident} is a {typeid}")));
     }
-    Ok(Some((object, method)))
+    Ok(Guard { lock: object.cell, fence: guard.fence })
 }
 
 /// Every token among the arguments must be one that this session holds.
@@ -151,6 +157,8 @@ fn with_snapshots(session: &Arc<Session>, owner: Owner, args: Vec<u8>, then: The
         args: Cow::Borrowed(Args::none().item()),
         tokens: false,
         deadline_ms: Some(0),
+        guard: None,
+        chain: None,
     });
 }
 
@@ -169,15 +177,22 @@ fn argument_token(args: &[u8]) -> Option<(usize, usize, Ident)> {
 }
 
 fn create(session: &Arc<Session>, lane: &Arc<Lane>, create: &Create<'_>, tokens: bool) {
-    let to = to(session, lane, create.seq);
+    lane.owe();
+    let admitted = match tokens.then(|| owned(session, create.args)).unwrap_or(Ok(())) {
+        Ok(()) => session.admit_other(create.seq, lane),
+        Err(fault) => Err(fault),
+    };
+    let to = match admitted {
+        Ok(Admitted::New { kept, .. }) => to(session, lane, create.seq, kept),
+        Ok(Admitted::Repeat) => return,
+        Err(fault) => return to(session, lane, create.seq, false).fail(&fault),
+    };
     let tenant = &session.tenant;
-    if tokens && let Err(fault) = owned(session, create.args) {
-        return to.fail(&fault);
-    }
     let Some(kind) = tenant.registry.get(create.typeid).filter(|kind| kind.creatable) else {
         return to.fail(&unknown_type(session, create.typeid));
     };
-    let creation = Creation { session: session.clone(), name: create.name.map(str::to_owned), tokens, to };
+    let name = create.name.map(|name| Name { name: name.to_owned(), idle_ms: create.idle_ms });
+    let creation = Creation { session: session.clone(), name, tokens, to };
     match &kind.origin {
         Origin::Builtin(builtin) if tokens && builtin.snapshots => {
             let owner = Owner { session: session.id, thread: create.owner };
@@ -199,7 +214,7 @@ fn create(session: &Arc<Session>, lane: &Arc<Lane>, create: &Create<'_>, tokens:
 /// A creation that is under way.
 struct Creation {
     session: Arc<Session>,
-    name: Option<String>,
+    name: Option<Name>,
     tokens: bool,
     to: ReplyTo,
 }
@@ -220,17 +235,33 @@ pub(crate) fn unknown_type(session: &Session, typeid: &str) -> Fault {
     Fault::refused("UnknownType", format!("typeid `{typeid}` is not registered; known are {}", known.join(", ")))
 }
 
-fn references(session: &Session, refs: &Refs) {
-    for &(ident, received) in &refs.drop {
-        session.drop_reference(ident, received);
-    }
-    for &ident in &refs.incref {
-        session.incref(ident);
+/// Makes a child session; its number, its secret and what it holds are the reply.
+fn fork(session: &Arc<Session>, lane: &Arc<Lane>, seq: u64) {
+    lane.owe();
+    match session.admit_other(seq, lane) {
+        Ok(Admitted::New { kept, .. }) => {
+            let to = to(session, lane, seq, kept);
+            match sign_in::fork(session) {
+                Ok((child, secret, idents)) => {
+                    let mut payload = Vec::new();
+                    cbor::put_array(&mut payload, 3);
+                    cbor::put_u64(&mut payload, child);
+                    cbor::put_bytes(&mut payload, &*secret);
+                    cbor::put_array(&mut payload, idents.len());
+                    idents.iter().for_each(|ident| cbor::put_u64(&mut payload, ident.0));
+                    to.answer(Answer::plain(&payload), false);
+                }
+                Err(fault) => to.fail(&fault),
+            }
+        }
+        Ok(Admitted::Repeat) => {}
+        Err(fault) => to(session, lane, seq, false).fail(&fault),
     }
 }
 
 fn describe(session: &Arc<Session>, lane: &Arc<Lane>, seq: u64, subject: Subject<'_>) {
-    let to = to(session, lane, seq);
+    lane.owe();
+    let to = to(session, lane, seq, false);
     let kinds = match subject {
         Subject::All => Ok(session.tenant.registry.all()),
         Subject::Typeid(typeid) => match session.tenant.registry.get(typeid) {

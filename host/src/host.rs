@@ -15,6 +15,7 @@ use steward_wire::address::Address;
 use tokio::sync::watch;
 
 use crate::certificate::Certificate;
+use crate::counters::Counters;
 use crate::limits::Limits;
 use crate::peers::Peers;
 use crate::pool::Pool;
@@ -189,7 +190,9 @@ impl Host {
                 sweep(&swept.shared, now_ms, late_ms);
                 for tenant in swept.by_name.values() {
                     tenant.table.collect_cycles().finish();
+                    tenant.table.expire(now_ms).finish();
                 }
+                swept.shared.clock.tidy();
             });
         })?;
         let ender = shared.clone();
@@ -213,6 +216,11 @@ impl Host {
     /// What a client may pin: `sha256:` and the digest of the certificate in hex.
     pub fn pin(&self) -> &str {
         &self.pin
+    }
+
+    /// What a tenant has at this moment; `None` if there is no such tenant.
+    pub fn counters(&self, tenant: &str) -> Option<Counters> {
+        self.tenants.get(tenant).map(Counters::of)
     }
 
     /// Asks the host to end in good order and returns at once; `reason` is for its clients.
@@ -289,7 +297,7 @@ fn sweep(shared: &Shared, now_ms: u64, late_ms: u64) {
         }
     }
     for session in sessions {
-        if now_ms.saturating_sub(session.heard_ms()) > shared.limits.lease_ms {
+        if session.is_over(now_ms) {
             tracing::info!(session = session.id, peer = session.peer, "lease ended");
             session.end(false);
         }

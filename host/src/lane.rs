@@ -8,9 +8,11 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use steward_wire::frame::{self, HostFrame, LENGTH_BYTES, Reply};
 use steward_wire::{Effect, Fault};
@@ -25,6 +27,10 @@ use crate::session::Session;
 const IDLE_BYTES: usize = 8 << 10;
 /// How much is read at once.
 const READ_BYTES: usize = 32 << 10;
+/// Unsent bytes from which on a lane is looked at before it takes another frame.
+const FILLING_BYTES: usize = 256 << 10;
+/// What a reply's frame takes beyond its payload, at most.
+const REPLY_HEAD_BYTES: usize = 64;
 
 /// The sending side of a lane, shared by all who reply through it.
 pub(crate) struct Lane {
@@ -32,6 +38,8 @@ pub(crate) struct Lane {
     kind: LaneKind,
     reply_bytes_max: usize,
     bulk_bytes_min: usize,
+    /// So much waits to be sent that it is worth a look how much.
+    fills_up: AtomicBool,
 }
 
 /// What a lane is for.
@@ -49,7 +57,7 @@ pub(crate) enum LaneKind {
 struct Out {
     bytes: Vec<u8>,
     /// Frames that shall travel on streams of their own.
-    bulk: Vec<Vec<u8>>,
+    bulk: Vec<Bytes>,
     /// The serving task is looking at the buffer by itself and need not be woken.
     served: bool,
     waker: Option<Waker>,
@@ -64,7 +72,7 @@ struct Out {
 impl Lane {
     pub(crate) fn new(limits: &Limits, kind: LaneKind) -> Arc<Self> {
         let bulk_bytes_min = if kind == LaneKind::Main { limits.bulk_bytes_min } else { usize::MAX };
-        Arc::new(Self { out: Mutex::default(), kind, reply_bytes_max: limits.reply_bytes_max, bulk_bytes_min })
+        Arc::new(Self { out: Mutex::default(), kind, reply_bytes_max: limits.reply_bytes_max, bulk_bytes_min, fills_up: AtomicBool::new(false) })
     }
 
     /// A call came by this lane; its reply will go the same way.
@@ -72,35 +80,58 @@ impl Lane {
         self.out.lock().owed += 1;
     }
 
-    /// Sends a reply, or in place of one that is too large the news of that.
+    /// Sends a reply that nobody keeps, or in place of one that is too large the news of that.
     pub(crate) fn reply(&self, reply: &Reply<'_>) {
-        let bytes = reply.payload.len();
-        if bytes <= self.reply_bytes_max {
-            return self.send(&HostFrame::Reply(*reply), bytes);
+        if reply.payload.len() > self.bulk_bytes_min.min(self.reply_bytes_max) {
+            return self.push(&encode(reply, self.reply_bytes_max));
         }
-        let limit = self.reply_bytes_max;
-        let fault = Fault::raised("ReplyTooLarge", format!("result is {bytes} bytes, limit is {limit}"));
-        let mut payload = Vec::new();
-        fault.put(&mut payload);
-        let reply = Reply { payload: &payload, effect: Effect::Raised, ..*reply };
-        self.send(&HostFrame::Reply(reply), payload.len());
+        let mut out = self.out.lock();
+        if out.take_reply() {
+            HostFrame::Reply(*reply).put(&mut out.bytes);
+            self.filled(&mut out);
+        }
     }
 
-    fn send(&self, frame: &HostFrame<'_>, payload_bytes: usize) {
+    /// Sends the frame of a reply.
+    pub(crate) fn push(&self, frame: &Bytes) {
         let mut out = self.out.lock();
-        out.owed = out.owed.saturating_sub(1);
-        if out.closing {
+        if !out.take_reply() {
             return;
         }
-        if payload_bytes > self.bulk_bytes_min {
-            let mut bytes = Vec::with_capacity(payload_bytes + 64);
-            frame.put(&mut bytes);
-            out.bulk_bytes += bytes.len();
-            out.bulk.push(bytes);
+        if frame.len() > self.bulk_bytes_min {
+            out.bulk_bytes += frame.len();
+            out.bulk.push(frame.clone());
         } else {
-            frame.put(&mut out.bytes);
+            out.bytes.extend_from_slice(frame);
+        }
+        self.filled(&mut out);
+    }
+
+    fn filled(&self, out: &mut Out) {
+        if out.unsent() > FILLING_BYTES {
+            self.fills_up.store(true, Ordering::Relaxed);
         }
         out.wake();
+    }
+
+    /// Answers a heartbeat.
+    pub(crate) fn beat(&self) {
+        let mut out = self.out.lock();
+        if !out.closing {
+            HostFrame::Heartbeat.put(&mut out.bytes);
+            out.wake();
+        }
+    }
+
+    /// Whether more than `bytes_max` wait to be sent.
+    fn is_backed_up(&self, bytes_max: usize) -> bool {
+        if !self.fills_up.load(Ordering::Relaxed) {
+            return false;
+        }
+        let out = self.out.lock();
+        let is_backed_up = out.unsent() > bytes_max;
+        self.fills_up.store(is_backed_up, Ordering::Relaxed);
+        is_backed_up
     }
 
     /// A bulk frame of so many bytes has left.
@@ -120,7 +151,50 @@ impl Lane {
     }
 }
 
+/// A reply's frame, or in place of one that is larger than `reply_bytes_max` the news of that.
+pub(crate) fn encode(reply: &Reply<'_>, reply_bytes_max: usize) -> Bytes {
+    thread_local! {
+        /// Most replies are small: their frames are made here and copied into exactly the room they take.
+        static SCRATCH: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+    }
+    let bytes = reply.payload.len();
+    if bytes > reply_bytes_max {
+        let message = format!("result is {bytes} bytes, limit is {reply_bytes_max}");
+        let mut payload = Vec::new();
+        Fault::raised("ReplyTooLarge", message).put(&mut payload);
+        return encode(&Reply { payload: &payload, effect: Effect::Raised, ..*reply }, usize::MAX);
+    }
+    if bytes > READ_BYTES {
+        let mut frame = Vec::with_capacity(bytes + REPLY_HEAD_BYTES);
+        HostFrame::Reply(*reply).put(&mut frame);
+        return frame.into();
+    }
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        HostFrame::Reply(*reply).put(scratch);
+        Bytes::copy_from_slice(scratch)
+    })
+}
+
+/// The payload in a frame that [`encode`] made.
+pub(crate) fn payload(frame: &Bytes) -> Vec<u8> {
+    match HostFrame::read(&frame[LENGTH_BYTES..]) {
+        Ok(HostFrame::Reply(reply)) => reply.payload.to_vec(),
+        _ => unreachable!("rows are replies that this host encoded"),
+    }
+}
+
 impl Out {
+    fn unsent(&self) -> usize {
+        self.bytes.len() + self.bulk_bytes
+    }
+
+    /// A reply is about to be sent; says whether it may.
+    fn take_reply(&mut self) -> bool {
+        self.owed = self.owed.saturating_sub(1);
+        !self.closing
+    }
+
     fn wake(&mut self) {
         if !self.served
             && let Some(waker) = self.waker.take()
@@ -154,7 +228,7 @@ pub(crate) async fn serve<R, W>(
     received: Vec<u8>,
     lane: &Arc<Lane>,
     session: &Arc<Session>,
-    send_bulk: &mut (dyn FnMut(Vec<u8>) + Send),
+    send_bulk: &mut (dyn FnMut(Bytes) + Send),
 ) -> LaneEnd
 where
     R: AsyncRead + Unpin,
@@ -171,6 +245,7 @@ where
         violation: None,
         flushing: false,
         ended: false,
+        held_back: false,
     };
     // Nothing is lost if this future is dropped between polls: all state is in `server`, which ends with it.
     poll_fn(|cx| {
@@ -207,6 +282,8 @@ struct Server<'a> {
     flushing: bool,
     /// The peer has closed its side.
     ended: bool,
+    /// Frames are there whole that wait for room on the way out.
+    held_back: bool,
 }
 
 impl Server<'_> {
@@ -215,7 +292,7 @@ impl Server<'_> {
         cx: &mut Context<'_>,
         reader: &mut R,
         writer: &mut W,
-        send_bulk: &mut (dyn FnMut(Vec<u8>) + Send),
+        send_bulk: &mut (dyn FnMut(Bytes) + Send),
     ) -> Poll<LaneEnd>
     where
         R: AsyncRead + Unpin,
@@ -239,7 +316,10 @@ impl Server<'_> {
             }
             let backed_up = self.sending.len() - self.sent + bulk_bytes > limits.unsent_bytes_max;
             let mut progress = false;
-            if !closing && !backed_up && !self.ended {
+            if self.held_back && !closing && !self.lane.is_backed_up(limits.unsent_bytes_max) {
+                progress = true;
+                self.take_frames();
+            } else if !closing && !backed_up && !self.ended && !self.held_back {
                 match self.poll_receive(cx, reader) {
                     Poll::Ready(Ok(0)) if self.lane.kind == LaneKind::Bulk && self.received.is_empty() => {
                         (self.ended, progress) = (true, true);
@@ -249,11 +329,7 @@ impl Server<'_> {
                         let now_ms = self.session.tenant.shared.clock.now_ms();
                         self.session.heard(now_ms);
                         progress = true;
-                        let handled = self.handle_frames();
-                        if let Err(reason) = handled {
-                            self.lane.close(&reason);
-                            self.violation = Some(reason);
-                        }
+                        self.take_frames();
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(error.into()),
                     Poll::Pending => {}
@@ -283,7 +359,7 @@ impl Server<'_> {
         &mut self,
         cx: &mut Context<'_>,
         writer: &mut W,
-        send_bulk: &mut (dyn FnMut(Vec<u8>) + Send),
+        send_bulk: &mut (dyn FnMut(Bytes) + Send),
     ) -> io::Result<bool> {
         loop {
             if self.sent == self.sending.len() {
@@ -336,16 +412,31 @@ impl Server<'_> {
         }
     }
 
+    /// Takes what is there whole; what is no frame closes the lane.
+    fn take_frames(&mut self) {
+        if let Err(reason) = self.handle_frames() {
+            self.lane.close(&reason);
+            self.violation = Some(reason);
+        }
+    }
+
     /// Brings every complete frame to where it belongs. The error is for the peer.
     fn handle_frames(&mut self) -> Result<(), String> {
+        self.held_back = false;
         let limit = self.session.tenant.shared.limits.request_bytes_max;
+        let unsent_bytes_max = self.session.tenant.shared.limits.unsent_bytes_max;
         while let Some(length) = frame::length(&self.received[self.taken..]) {
+            // Replies may be many times their calls: the rest waits until these have left.
+            self.held_back = self.lane.is_backed_up(unsent_bytes_max);
+            if self.held_back {
+                break;
+            }
             if length > limit {
                 return Err(format!("frame is {length} bytes, limit is {limit}"));
             }
             let start = self.taken + LENGTH_BYTES;
             let Some(body) = self.received.get(start..start + length) else { break };
-            dispatch::frame(self.session, self.lane, body).map_err(|malformed| malformed.to_string())?;
+            dispatch::frame(self.session, self.lane, body)?;
             self.taken = start + length;
             self.slow = None;
         }
@@ -355,24 +446,5 @@ impl Server<'_> {
             self.received = Vec::new();
         }
         Ok(())
-    }
-}
-
-/// Whatever ended a lane, its session hears of it once: see [`Session::disconnected`].
-#[must_use]
-pub(crate) struct Connected(pub(crate) Arc<Session>);
-
-impl Connected {
-    pub(crate) fn new(session: Arc<Session>) -> Self {
-        session.connected();
-        Self(session)
-    }
-}
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        if self.0.disconnected() {
-            self.0.end(false);
-        }
     }
 }

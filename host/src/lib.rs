@@ -3,9 +3,11 @@
 //! The way of a call: a transport (`quic`, `unix`) carries a `lane`, whose frames `dispatch` takes to the `cell` of the
 //! object; the cell steps its referent and the reply goes back by the lane it came from. `docs/ARCHITECTURE.md` is the map.
 
+mod calls;
 mod cell;
 mod certificate;
 mod clock;
+mod counters;
 mod dispatch;
 pub mod guest;
 mod host;
@@ -22,6 +24,7 @@ mod table;
 mod tenant;
 mod unix;
 
+pub use counters::Counters;
 pub use host::{Config, Host, StartError, TenantConfig};
 pub use limits::Limits;
 pub use registry::{Constructor, RegisterError, Registration, Source};

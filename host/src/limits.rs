@@ -49,11 +49,13 @@ pub struct Limits {
 
     /// How long a silent session lives.
     pub lease_ms: u64,
-    /// Calls of a session that run. Told to the client, which keeps to it by waiting; the host does not count them.
+    /// How long an object whose token left its session lives without anything that keeps it.
+    pub token_grace_ms: u64,
+    /// Calls of a session that run and cannot park. The client keeps to it by waiting; more are refused, retryably.
     pub calls_running_max: u32,
-    /// Calls of a session that are parked. The client keeps to it; more are refused.
+    /// Calls of a session that may park, until their replies are acknowledged. The client keeps to it; more are refused, retryably.
     pub calls_parked_max: u32,
-    /// Replies of a session that are not acknowledged. Told to the client, which keeps to it; the host keeps none for repeats yet.
+    /// Replies of a session to other calls that are not acknowledged. The client keeps to it; further calls are refused, retryably.
     pub reply_rows_max: u32,
     /// Bytes of those.
     pub reply_row_bytes_max: u64,
@@ -95,6 +97,7 @@ impl Limits {
             sign_in_failure_ms_min: 250,
             sign_in_failures_max: 5,
             lease_ms: 10_000,
+            token_grace_ms: 10_000,
             calls_running_max: 256,
             calls_parked_max: 10_000,
             reply_rows_max: 1_024,

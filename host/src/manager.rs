@@ -8,6 +8,7 @@ use steward_wire::frame::{Call, Method};
 use steward_wire::{Fault, value};
 
 use crate::cell::{Answer, ReplyTo};
+use crate::counters::Counters;
 use crate::registry::Type;
 use crate::session::Session;
 use crate::table::Listed;
@@ -57,6 +58,11 @@ fn answer(session: &Arc<Session>, method: &str, args: Args<'_>) -> Result<Outcom
             let objects: Vec<_> = tenant.table.list().into_iter().map(info).collect();
             encode(&objects)
         }
+        "counters" => {
+            args.bind::<0>(method, &[])?;
+            admin(session, method)?;
+            encode(&Counters::of(tenant))
+        }
         "debug_info" => {
             args.bind::<0>(method, &[])?;
             admin(session, method)?;
@@ -88,7 +94,7 @@ fn answer(session: &Arc<Session>, method: &str, args: Args<'_>) -> Result<Outcom
             "NotExposed",
             format!(
                 "method `{method}` of typeid `Manager` is not exposed; it has ping, number_of_objects, named, objects, \
-                 debug_info, delete, shutdown"
+                 counters, debug_info, delete, shutdown"
             ),
         )),
     }
@@ -117,11 +123,17 @@ fn encode<T: Serialize>(value: &T) -> Result<Outcome, Fault> {
     Ok(Outcome::Value(encoded))
 }
 
+/// The name of an object, and how long it stays without anybody who refers to the object; `None`: until it is deleted.
+pub(crate) struct Name {
+    pub(crate) name: String,
+    pub(crate) idle_ms: Option<u64>,
+}
+
 /// Gets the object of a name, or makes it. Its type must be the one asked for.
 pub(crate) fn create_named(
     session: &Arc<Session>,
     kind: &Arc<Type>,
-    name: &str,
+    Name { name, idle_ms }: &Name,
     args: &[u8],
     tokens: bool,
     to: ReplyTo,
@@ -141,7 +153,7 @@ pub(crate) fn create_named(
             break found;
         }
         match session.tenant.make(kind, Args::new(args, tokens)) {
-            Ok((ident, object)) if table.name(name, ident) => break (ident, object),
+            Ok((ident, object)) if table.name(name, ident, *idle_ms) => break (ident, object),
             // Somebody else was quicker.
             Ok((ident, _)) => table.release([ident]).finish(),
             Err(fault) => return to.fail(&fault),

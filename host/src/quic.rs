@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
     AckFrequencyConfig, Connection, Endpoint, EndpointConfig, Incoming, TokioRuntime, TransportConfig, VarInt,
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::certificate::Certificate;
 use crate::host::Tenants;
-use crate::lane::{self, Connected, Lane, LaneEnd, LaneKind};
+use crate::lane::{self, Lane, LaneEnd, LaneKind};
 use crate::limits::Limits;
 use crate::peers::{Admission, Peers};
 use crate::session::Session;
@@ -179,20 +180,19 @@ impl Quic {
         session: &Arc<Session>,
     ) -> LaneEnd {
         let limits = &self.tenants.shared.limits;
-        let _connected = Connected::new(session.clone());
         let main = Lane::new(limits, LaneKind::Main);
         session.attach(&main);
         // Small calls go before large ones when both are ready.
         let _ = writer.set_priority(1);
         // Owns every task of this connection: all end with it.
         let mut sends = JoinSet::new();
-        let mut send_bulk = |frame: Vec<u8>| {
+        let mut send_bulk = |frame: Bytes| {
             while sends.try_join_next().is_some() {}
             let (connection, lane) = (connection.clone(), main.clone());
             sends.spawn(async move {
                 let bytes = frame.len();
                 if let Ok(mut stream) = connection.open_uni().await
-                    && stream.write_chunk(frame.into()).await.is_ok()
+                    && stream.write_chunk(frame).await.is_ok()
                 {
                     let _ = stream.finish();
                 }

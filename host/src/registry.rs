@@ -112,6 +112,8 @@ pub(crate) enum Origin {
 pub(crate) struct Method {
     pub(crate) exposed: bool,
     pub(crate) may_park: bool,
+    /// It changes nothing: a repeat may read again.
+    pub(crate) read_only: bool,
     pub(crate) snapshots: bool,
     /// The result becomes an object of this type. A built-in's own facets (iterators) are not meant: those say so in
     /// the outbox.
@@ -152,6 +154,8 @@ impl Type {
             by_name.insert(described.name.clone(), index as u16);
             method.exposed = described.exposed;
             method.may_park = described.may_park;
+            // What makes an object is no mere reading.
+            method.read_only = described.read_only && described.returns.is_none();
             if wraps_by_itself {
                 method.wraps.clone_from(&described.returns);
             }
@@ -174,6 +178,7 @@ impl Type {
             wrapped.push((find(&name)?, to));
         }
         for (index, to) in wrapped {
+            methods[index].read_only = false;
             info.methods[index].returns = Some(to.clone());
             methods[index].wraps = Some(to);
         }
@@ -190,6 +195,23 @@ impl Type {
             Origin::Plugin { plugin, index } => plugin.types()[*index].placement().inline(),
             Origin::Singleton { of, .. } => of.is_inline(),
             Origin::Builtin(_) | Origin::Constructor(_) => true,
+        }
+    }
+
+    /// Whether a method may park, and whether it changes nothing. Those that every type has do neither more nor less than
+    /// read.
+    pub(crate) fn nature(&self, method: u16) -> (bool, bool) {
+        let nature = |method: &Method| (method.may_park, method.read_only);
+        self.methods.get(usize::from(method)).map_or((false, true), nature)
+    }
+
+    /// Whether grants of its objects may be guards of calls: those of locks, of which one holder at a time has one, and
+    /// those of plugins, which say when nobody holds any more.
+    pub(crate) fn guards(&self) -> bool {
+        match &self.origin {
+            Origin::Builtin(builtin) => matches!(builtin.typeid, "Lock" | "RLock" | "Condition"),
+            Origin::Plugin { .. } | Origin::Constructor(_) => true,
+            Origin::Singleton { of, .. } => of.guards(),
         }
     }
 

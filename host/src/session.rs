@@ -1,25 +1,26 @@
-//! Sessions: what one authenticated client process owns. References, holdings, parked calls.
+//! Sessions: what one authenticated client process owns. References, holdings, calls.
 //!
-//! A session may call only what it has a reference to, so an ident of somebody else and one that does not exist look the
-//! same. References are counted by how often an ident was sent to the client: a `drop` that crosses a token on its
-//! way takes back a smaller count and leaves the reference.
+//! A session outlives its connections: it ends with its lease, with its client's goodbye, or with its client's process where
+//! the system tells of that. A session may call only what it has a reference to, so an ident of somebody else and one
+//! that does not exist look the same. References are counted by how often an ident was sent to the client: a `drop` that
+//! crosses a token on its way takes back a smaller count and leaves the reference.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use steward_objects::{CallId, Why};
-use steward_wire::{Fault, Ident};
+use steward_wire::frame::{Acked, Call, Refs};
+use steward_wire::{Effect, Fault, Ident, value};
 use zeroize::Zeroizing;
 
-use crate::cell::{Cell, unknown};
-use crate::lane::Lane;
+use crate::calls::{Answered, Calls, Cancelled, Kept, Known};
+use crate::cell::{Answer, Cell, Undelivered, unknown};
+use crate::lane::{self, Lane};
 use crate::table::Object;
 use crate::tenant::{Role, Tenant};
-
-/// Calls given up that may still park. Far more than a client may have running; the oldest are forgotten.
-const CANCELLED_MAX: usize = 1_024;
 
 /// One client's session.
 pub(crate) struct Session {
@@ -27,23 +28,23 @@ pub(crate) struct Session {
     pub(crate) tenant: Arc<Tenant>,
     pub(crate) role: Role,
     pub(crate) peer: String,
-    /// Prove the right to attach a further connection: the latest, and the one before, which a client still uses whose
-    /// latest welcome was lost.
+    /// Prove the right to resume: the latest, and the one before, which a client still uses whose latest welcome was
+    /// lost.
     secrets: Mutex<[Zeroizing<[u8; 32]>; 2]>,
     state: Mutex<State>,
     ended: AtomicBool,
     /// When a frame last arrived, on the host's clock.
     heard_ms: AtomicU64,
-    /// Connections that serve this session.
-    connections: AtomicUsize,
+    /// Of a fork that nobody has claimed yet: the session that it came from. It has no lease of its own so far.
+    parent: Mutex<Option<Weak<Session>>>,
 }
 
 #[derive(Default)]
 struct State {
     references: HashMap<Ident, Reference>,
-    parked: HashMap<u64, (Arc<Cell>, CallId)>,
-    /// Calls given up that were not parked then, the latest [`CANCELLED_MAX`]: more cannot run at once.
-    cancelled: VecDeque<u64>,
+    calls: Calls,
+    /// Number of the last counted frame of references.
+    refs_applied: u64,
     /// Cells that were called through references since dropped: the client may hold something there.
     called: Vec<Weak<Cell>>,
     /// Lanes to tell when the host or the session ends.
@@ -58,6 +59,27 @@ struct Reference {
     called: bool,
 }
 
+/// A call that was let in.
+pub(crate) enum Admitted {
+    /// It is to be executed.
+    New {
+        /// What it calls; `None` for the host itself.
+        target: Option<(Object, u16)>,
+        /// It is written down, so that it happens at most once.
+        kept: bool,
+    },
+    /// It was let in before. Its reply was sent again, or will be sent.
+    Repeat,
+}
+
+/// What a session has, for listings and for tests that everything was given back.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Held {
+    pub(crate) references: usize,
+    pub(crate) parked: usize,
+    pub(crate) rows: usize,
+}
+
 impl Session {
     pub(crate) fn new(tenant: Arc<Tenant>, role: Role, peer: String, secret: Zeroizing<[u8; 32]>) -> Self {
         let heard_ms = AtomicU64::new(tenant.shared.clock.now_ms());
@@ -70,8 +92,47 @@ impl Session {
             state: Mutex::default(),
             ended: AtomicBool::new(false),
             heard_ms,
-            connections: AtomicUsize::new(0),
+            parent: Mutex::new(None),
         }
+    }
+
+    /// A session that holds what this one holds, unclaimed: whoever has its secret resumes it once, and from then on it lives
+    /// by itself. Gives the idents that it holds, each as if its client had been sent it once.
+    pub(crate) fn fork(self: &Arc<Self>, secret: Zeroizing<[u8; 32]>) -> (Self, Vec<Ident>) {
+        let child = Self::new(self.tenant.clone(), self.role, format!("fork of session {}", self.id), secret);
+        *child.parent.lock() = Some(Arc::downgrade(self));
+        let objects: BTreeMap<Ident, Object> = {
+            let state = self.state.lock();
+            state.references.iter().map(|(&ident, reference)| (ident, reference.object.clone())).collect()
+        };
+        let mut idents = Vec::with_capacity(objects.len());
+        for (ident, object) in objects {
+            if let Some(Object { cell, .. }) = self.tenant.table.retain(ident) {
+                // As the parent's handle exposes it.
+                let object = Object { cell, ..object };
+                child.state.lock().references.insert(ident, Reference { object, received: 1, called: false });
+                idents.push(ident);
+            }
+        }
+        (child, idents)
+    }
+
+    /// Somebody signed in to this session: it has a lease of its own from now on.
+    pub(crate) fn claim(&self) {
+        *self.parent.lock() = None;
+        self.heard(self.tenant.shared.clock.now_ms());
+    }
+
+    /// Whether the session is over at `now_ms`: its lease, or that of the session whose unclaimed fork it is.
+    pub(crate) fn is_over(&self, now_ms: u64) -> bool {
+        let orphaned = match &*self.parent.lock() {
+            Some(parent) => parent.upgrade().is_none_or(|parent| parent.is_ended()),
+            None => true,
+        };
+        if !orphaned {
+            self.heard(now_ms);
+        }
+        now_ms.saturating_sub(self.heard_ms()) > self.tenant.shared.limits.lease_ms
     }
 
     pub(crate) fn is_ended(&self) -> bool {
@@ -105,48 +166,113 @@ impl Session {
         state.lanes.push(Arc::downgrade(lane));
     }
 
-    pub(crate) fn connected(&self) {
-        self.connections.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// A connection is gone; says whether it was the last.
-    pub(crate) fn disconnected(&self) -> bool {
-        self.connections.fetch_sub(1, Ordering::AcqRel) == 1
-    }
-
     pub(crate) fn lanes(&self) -> Vec<Arc<Lane>> {
         self.state.lock().lanes.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Lets a call in: the object that it names, which from now on counts as called; `None` for the host itself.
-    ///
-    /// # Errors
-    /// Refused `DuplicateSeq`, `UnknownIdent`.
-    pub(crate) fn admit(&self, seq: u64, ident: Ident) -> Result<Option<Object>, Fault> {
-        let mut state = self.state.lock();
-        if state.parked.contains_key(&seq) {
-            return Err(Fault::refused("DuplicateSeq", format!("call {seq} is parked already")));
-        }
-        if ident == Ident::HOST {
-            return Ok(None);
-        }
-        let reference = state.references.get_mut(&ident).ok_or_else(|| unknown(ident))?;
-        reference.called = true;
-        Ok(Some(reference.object.clone()))
+    /// What the session has now.
+    pub(crate) fn held(&self) -> Held {
+        let state = self.state.lock();
+        Held { references: state.references.len(), parked: state.calls.parked().count(), rows: state.calls.row_count() }
     }
 
-    /// Checks that one more call may park. Others need no room: who has parked all it may must be able to go on, by a
-    /// `put` for its own `get`.
+    /// The client has these replies.
     ///
     /// # Errors
-    /// Refused `TooManyParked`.
-    pub(crate) fn check_room_to_park(&self) -> Result<(), Fault> {
-        let limit = self.tenant.shared.limits.calls_parked_max;
-        if self.state.lock().parked.len() < limit as usize {
-            return Ok(());
+    /// What no client has a reason to send, for the peer.
+    pub(crate) fn acknowledge(&self, acked: &Acked) -> Result<(), String> {
+        self.state.lock().calls.acknowledge(acked)
+    }
+
+    /// Lets a call of a method in, which from now on has happened. Checks that the object is this session's and the method
+    /// exposed.
+    ///
+    /// # Errors
+    /// Refused `UnknownIdent`, `NotExposed`, `Forgotten`, and when a limit is reached.
+    pub(crate) fn admit(&self, call: &Call<'_>, lane: &Arc<Lane>) -> Result<Admitted, Fault> {
+        let mut state = self.state.lock();
+        if let Some(repeat) = Self::repeat(&mut state, call.seq, lane)? {
+            drop(state);
+            return Ok(repeat.send(lane));
         }
-        let message = format!("{limit} calls of this session are parked, limit is {limit}");
-        Err(Fault::refused("TooManyParked", message).retry())
+        let limits = &self.tenant.shared.limits;
+        let State { references, calls, .. } = &mut *state;
+        if call.ident == Ident::HOST {
+            calls.begin(call.seq, false, limits)?;
+            return Ok(Admitted::New { target: None, kept: true });
+        }
+        let reference = references.get_mut(&call.ident).ok_or_else(|| unknown(call.ident))?;
+        let number = reference.object.kind.method(call.method)?;
+        let (may_park, read_only) = reference.object.kind.nature(number);
+        let kept = may_park || !read_only;
+        if kept {
+            calls.begin(call.seq, may_park && call.deadline_ms != Some(0), limits)?;
+        }
+        reference.called = true;
+        Ok(Admitted::New { target: Some((reference.object.clone(), number)), kept })
+    }
+
+    /// Lets a creation or a fork in.
+    ///
+    /// # Errors
+    /// Refused `Forgotten`, and when a limit is reached.
+    pub(crate) fn admit_other(&self, seq: u64, lane: &Arc<Lane>) -> Result<Admitted, Fault> {
+        let mut state = self.state.lock();
+        if let Some(repeat) = Self::repeat(&mut state, seq, lane)? {
+            drop(state);
+            return Ok(repeat.send(lane));
+        }
+        state.calls.begin(seq, false, &self.tenant.shared.limits)?;
+        Ok(Admitted::New { target: None, kept: true })
+    }
+
+    fn repeat(state: &mut State, seq: u64, lane: &Arc<Lane>) -> Result<Option<Repeat>, Fault> {
+        Ok(match state.calls.know(seq, lane)? {
+            Known::New => None,
+            Known::Joined => Some(Repeat(None)),
+            Known::Answered(frame) => Some(Repeat(Some(frame))),
+        })
+    }
+
+    /// Sends a call's reply and keeps it, if it is to be kept, until the client has it. `tokens`: the result may contain
+    /// some. False if the session has ended: nobody will ever see the reply.
+    pub(crate) fn answer(
+        &self,
+        to: (&Arc<Lane>, u64),
+        kept: bool,
+        answer: Answer<'_>,
+        tokens: bool,
+        from: Option<Answered>,
+    ) -> bool {
+        let (lane, seq) = to;
+        let reply = answer.reply(seq, self.tenant.shared.epoch);
+        let mut received = Vec::new();
+        if tokens && answer.effect == Effect::Returned {
+            value::tokens(answer.payload, &mut |ident| received.push(ident));
+        }
+        if !kept && received.is_empty() {
+            lane.reply(&reply);
+            return !self.is_ended();
+        }
+        let frame = lane::encode(&reply, self.tenant.shared.limits.reply_bytes_max);
+        let (mut frame, mut by) = (frame, None);
+        {
+            let mut state = self.state.lock();
+            if self.is_ended() {
+                return false;
+            }
+            match state.calls.answer(seq, &frame, from) {
+                Kept::Now(lane) => {
+                    by = lane;
+                    for ident in received {
+                        self.receive(&mut state, ident);
+                    }
+                }
+                Kept::Already(first) => frame = first,
+            }
+        }
+        by.as_ref().unwrap_or(lane).push(&frame);
+        true
     }
 
     /// An object that this session holds.
@@ -179,11 +305,7 @@ impl Session {
     }
 
     /// A token is about to be sent inside a result.
-    pub(crate) fn received(&self, ident: Ident) {
-        let mut state = self.state.lock();
-        if self.is_ended() {
-            return;
-        }
+    fn receive(&self, state: &mut State, ident: Ident) {
         if let Some(reference) = state.references.get_mut(&ident) {
             reference.received += 1;
         } else if let Some(object) = self.tenant.table.retain(ident) {
@@ -191,15 +313,40 @@ impl Session {
         }
     }
 
-    /// The client got this ident outside the session. False if there is no such object.
-    pub(crate) fn incref(&self, ident: Ident) -> bool {
-        self.received(ident);
-        self.owns(ident)
+    /// Changes references as the client says, once for each number.
+    pub(crate) fn apply(&self, refs: &Refs) {
+        {
+            let mut state = self.state.lock();
+            if self.is_ended() || refs.number > 0 && refs.number <= state.refs_applied {
+                return;
+            }
+            state.refs_applied = state.refs_applied.max(refs.number);
+        }
+        let shared = &self.tenant.shared;
+        let until_ms = shared.clock.deadline_ms(shared.limits.token_grace_ms);
+        // Before the drops: what was handed on and dropped in one go must outlive them.
+        for &ident in refs.shared.iter().filter(|&&ident| self.owns(ident)) {
+            self.tenant.table.linger(ident, until_ms);
+        }
+        for &(ident, received) in &refs.drop {
+            self.drop_reference(ident, received);
+        }
+        for &ident in &refs.incref {
+            self.incref(ident);
+        }
+    }
+
+    /// The client got this ident outside the session.
+    fn incref(&self, ident: Ident) {
+        let mut state = self.state.lock();
+        if !self.is_ended() {
+            self.receive(&mut state, ident);
+        }
     }
 
     /// The client has no proxy of `ident` left, and has received it `received` times since it last said so. A token that
     /// is on its way meanwhile keeps the reference.
-    pub(crate) fn drop_reference(&self, ident: Ident, received: u64) {
+    fn drop_reference(&self, ident: Ident, received: u64) {
         let mut state = self.state.lock();
         let Some(reference) = state.references.get_mut(&ident) else { return };
         reference.received = reference.received.saturating_sub(received);
@@ -224,33 +371,33 @@ impl Session {
         if self.is_ended() {
             return Some(Why::SessionEnded);
         }
-        state.parked.insert(seq, (cell.clone(), call));
-        let cancelled = state.cancelled.iter().position(|&cancelled| cancelled == seq)?;
-        state.cancelled.swap_remove_back(cancelled);
-        Some(Why::Client)
-    }
-
-    pub(crate) fn unparked(&self, seq: u64) {
-        self.state.lock().parked.remove(&seq);
+        state.calls.park(seq, cell, call)
     }
 
     /// The client gives up a call: one that is parked is cancelled, one that is on its way to its object will be should it
-    /// park there, any other runs on.
-    pub(crate) fn cancel(&self, seq: u64) {
+    /// park there, one that never came will never run, any other runs on.
+    pub(crate) fn cancel(&self, seq: u64, lane: &Arc<Lane>) {
         let mut state = self.state.lock();
-        if let Some((cell, call)) = state.parked.get(&seq).cloned() {
-            drop(state);
-            return cell.cancel(call, Why::Client);
+        match state.calls.cancel(seq) {
+            Cancelled::Parked(cell, call) => {
+                drop(state);
+                cell.cancel(call, Why::Client);
+            }
+            Cancelled::Unknown if state.calls.has_room(&self.tenant.shared.limits) => {
+                drop(state);
+                let fault = Fault::refused("Cancelled", "the call was given up");
+                let mut payload = Vec::new();
+                fault.put(&mut payload);
+                lane.owe();
+                self.answer((lane, seq), true, Answer::fault(&fault, &payload), false, None);
+            }
+            Cancelled::Unknown | Cancelled::Later => {}
         }
-        if state.cancelled.len() == CANCELLED_MAX {
-            state.cancelled.pop_front();
-        }
-        state.cancelled.push_back(seq);
     }
 
     /// Cancels what is parked, which answers it, and says goodbye on every lane.
     pub(crate) fn drain(&self, reason: &str) {
-        let parked: Vec<_> = self.state.lock().parked.values().cloned().collect();
+        let parked: Vec<_> = self.state.lock().calls.parked().collect();
         for (cell, call) in parked {
             cell.cancel(call, Why::Client);
         }
@@ -259,33 +406,53 @@ impl Session {
         }
     }
 
-    /// Ends the session: its parked calls are cancelled, what it held is released, its references are dropped, in this
-    /// order. `orderly`: the client said goodbye.
+    /// Ends the session, in this order: its parked calls are cancelled, what it was sent and never acknowledged goes back
+    /// where it came from, what it held is released, its references are dropped. `orderly`: the client said goodbye.
     pub(crate) fn end(&self, orderly: bool) {
-        {
+        let state = {
             // Under the lock, so that nothing is added afterwards.
-            let _state = self.state.lock();
+            let mut state = self.state.lock();
             if self.ended.swap(true, Ordering::AcqRel) {
                 return;
             }
-        }
+            std::mem::take(&mut *state)
+        };
         self.tenant.shared.sessions.lock().remove(&self.id);
-        let State { references, parked, called, lanes, .. } = std::mem::take(&mut *self.state.lock());
-        for (cell, call) in parked.into_values() {
+        let State { references, calls, called, lanes, .. } = state;
+        for (cell, call) in calls.parked() {
             cell.cancel(call, Why::SessionEnded);
         }
-        let mut told = HashSet::new();
-        let called = called.iter().filter_map(Weak::upgrade);
-        let referenced = references.values().filter(|reference| reference.called);
-        for cell in referenced.map(|reference| reference.object.cell.clone()).chain(called) {
-            if told.insert(cell.ident()) {
-                cell.owner_lost(self.id, orderly);
+        for row in calls.into_rows() {
+            if let Some(Answered { cell, call, facet, method, note }) = row.from {
+                let payload = lane::payload(&row.frame);
+                cell.undelivered(Undelivered { call, facet, method, payload, note, sent: true });
             }
         }
-        self.tenant.table.release(references.keys().copied()).finish();
+        // By ident, so that the same history ends the same way.
+        let called = called.iter().filter_map(Weak::upgrade);
+        let referenced = references.values().filter(|reference| reference.called);
+        let holding = referenced.map(|reference| reference.object.cell.clone()).chain(called);
+        for cell in holding.map(|cell| (cell.ident(), cell)).collect::<BTreeMap<_, _>>().into_values() {
+            cell.owner_lost(self.id, orderly);
+        }
+        let idents: std::collections::BTreeSet<Ident> = references.keys().copied().collect();
+        self.tenant.table.release(idents).finish();
         for lane in lanes.iter().filter_map(Weak::upgrade) {
             lane.close("session ended");
         }
         tracing::info!(session = self.id, peer = self.peer, orderly, "session ended");
+    }
+}
+
+/// A call that came before.
+struct Repeat(Option<Bytes>);
+
+impl Repeat {
+    /// Sends the reply again if there was one.
+    fn send(self, lane: &Arc<Lane>) -> Admitted {
+        if let Some(frame) = self.0 {
+            lane.push(&frame);
+        }
+        Admitted::Repeat
     }
 }

@@ -9,6 +9,7 @@ use steward_wire::auth::{
     SessionLimits, SignedWelcome, VERSION, Welcome,
 };
 use steward_wire::frame::{self, LENGTH_BYTES};
+use steward_wire::{Fault, Ident};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -187,6 +188,24 @@ fn begin(
     Err(SignInError::TryLater { tenant: tenant.name.clone(), why })
 }
 
+/// Makes a child session of `session`, to be claimed with the secret: its number, the secret, what it holds.
+///
+/// # Errors
+/// Refused `OverQuota`.
+pub(crate) fn fork(session: &Arc<Session>) -> Result<(u64, Zeroizing<[u8; 32]>, Vec<Ident>), Fault> {
+    let tenant = &session.tenant;
+    let shared = &tenant.shared;
+    let secret = random().map_err(|error| Fault::refused("Internal", error.to_string()))?;
+    if shared.sessions_of(tenant) >= shared.limits.sessions_max {
+        let limit = shared.limits.sessions_max;
+        return Err(Fault::refused("OverQuota", format!("the tenant has {limit} sessions, limit is {limit}")).retry());
+    }
+    let (child, idents) = session.fork(secret.clone());
+    let child = Arc::new(child);
+    shared.sessions.lock().insert(child.id, child.clone());
+    Ok((child.id, secret, idents))
+}
+
 /// Attaches a further connection to a session of the same tenant, whose secret the client has proven to hold.
 fn resume(
     shared: &Shared,
@@ -200,6 +219,9 @@ fn resume(
     let proof = proof?;
     let held = Arc::ptr_eq(&session.tenant, tenant)
         && session.rotate_secret(secret, |secret| proofs.verify_resume(secret, &proof));
+    if held {
+        session.claim();
+    }
     held.then_some(session)
 }
 

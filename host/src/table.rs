@@ -46,11 +46,21 @@ impl Default for Group {
     }
 }
 
+struct Named {
+    ident: Ident,
+    /// How long the name may stand for an object that nobody else refers to.
+    idle_ms: Option<u64>,
+    /// Since when nobody does.
+    idle_since_ms: Option<u64>,
+}
+
 #[derive(Default)]
 struct State {
     entries: HashMap<Ident, Entry>,
     groups: HashMap<Ident, Group>,
-    names: HashMap<String, Ident>,
+    names: HashMap<String, Named>,
+    /// Objects whose tokens are on their way to somebody, and until when that keeps them.
+    lingering: HashMap<Ident, u64>,
     /// Cells that lost a reference, store something, and are kept by nothing but what others store: they may be in a cycle.
     suspects: HashSet<Ident>,
 }
@@ -193,28 +203,77 @@ impl Table {
     /// The object of this name, with a root reference for the caller.
     pub(crate) fn named(&self, name: &str) -> Option<(Ident, Object)> {
         let mut state = self.state.lock();
-        let ident = *state.names.get(name)?;
+        let named = state.names.get_mut(name)?;
+        named.idle_since_ms = None;
+        let ident = named.ident;
         let entry = state.entries.get_mut(&ident)?;
         entry.roots += 1;
         Some((ident, entry.object.clone()))
     }
 
-    /// Gives an object a name, which keeps it alive until [`Table::unname`]. False if the name is taken.
-    pub(crate) fn name(&self, name: &str, ident: Ident) -> bool {
+    /// Gives an object a name, which keeps it alive until [`Table::unname`], or until nobody else has referred to it for
+    /// `idle_ms`. False if the name is taken.
+    pub(crate) fn name(&self, name: &str, ident: Ident, idle_ms: Option<u64>) -> bool {
         let mut state = self.state.lock();
         if state.names.contains_key(name) {
             return false;
         }
         let Some(entry) = state.entries.get_mut(&ident) else { return false };
         entry.roots += 1;
-        state.names.insert(name.to_owned(), ident);
+        state.names.insert(name.to_owned(), Named { ident, idle_ms, idle_since_ms: None });
         true
     }
 
     /// Takes a name away; `None` if there is no such name.
     pub(crate) fn unname(&self, name: &str) -> Option<Gone> {
-        let ident = self.state.lock().names.remove(name)?;
+        let Named { ident, .. } = self.state.lock().names.remove(name)?;
         Some(self.release([ident]))
+    }
+
+    /// Keeps an object until `until_ms`, whatever else does: its token is on its way to somebody.
+    pub(crate) fn linger(&self, ident: Ident, until_ms: u64) {
+        let mut state = self.state.lock();
+        let State { entries, lingering, .. } = &mut *state;
+        let Some(entry) = entries.get_mut(&ident) else { return };
+        if lingering.insert(ident, until_ms).is_none() {
+            entry.roots += 1;
+        }
+    }
+
+    /// Lets go of what is kept only until `now_ms` or earlier, and of names that have been idle for too long.
+    pub(crate) fn expire(&self, now_ms: u64) -> Gone {
+        let mut over = Vec::new();
+        {
+            let mut state = self.state.lock();
+            let State { entries, names, lingering, .. } = &mut *state;
+            lingering.retain(|&ident, until_ms| {
+                let stays = *until_ms > now_ms;
+                over.extend((!stays).then_some(ident));
+                stays
+            });
+            names.retain(|name, named| {
+                let Some(idle_ms) = named.idle_ms else { return true };
+                let alone = entries.get(&named.ident).is_none_or(|entry| entry.roots == 1 && entry.stored == 0);
+                if !alone {
+                    named.idle_since_ms = None;
+                    return true;
+                }
+                let since_ms = *named.idle_since_ms.get_or_insert(now_ms);
+                let stays = now_ms.saturating_sub(since_ms) < idle_ms;
+                if !stays {
+                    tracing::info!(name, ident = %named.ident, "name was idle for too long");
+                    over.push(named.ident);
+                }
+                stays
+            });
+        }
+        self.release(over)
+    }
+
+    /// How many objects there are, how many names, and how many objects that are kept for a grace period.
+    pub(crate) fn counts(&self) -> (usize, usize, usize) {
+        let state = self.state.lock();
+        (state.entries.len(), state.names.len(), state.lingering.len())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -224,7 +283,7 @@ impl Table {
     /// All objects, by ident.
     pub(crate) fn list(&self) -> Vec<Listed> {
         let state = self.state.lock();
-        let names: HashMap<_, _> = state.names.iter().map(|(name, ident)| (*ident, name)).collect();
+        let names: HashMap<_, _> = state.names.iter().map(|(name, named)| (named.ident, name)).collect();
         let mut all: Vec<_> = state
             .entries
             .iter()

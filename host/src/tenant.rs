@@ -48,6 +48,11 @@ impl Shared {
         Self { limits, clock, pool, epoch, server_id, boot_secret, sessions, session_last: AtomicU64::new(0), ending }
     }
 
+    /// How many sessions a tenant has.
+    pub(crate) fn sessions_of(&self, tenant: &Arc<Tenant>) -> usize {
+        self.sessions.lock().values().filter(|session| Arc::ptr_eq(&session.tenant, tenant)).count()
+    }
+
     pub(crate) fn session_number(&self) -> u64 {
         self.session_last.fetch_add(1, Ordering::Relaxed) + 1
     }

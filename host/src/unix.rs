@@ -4,6 +4,7 @@
 //! itself: this protects against strangers, not against the same user.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
@@ -11,11 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steward_wire::auth::Channel;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use crate::host::Tenants;
-use crate::lane::{self, Connected, Lane, LaneKind};
+use crate::lane::{self, Lane, LaneEnd, LaneKind};
 use crate::peers::{Admission, Peers};
 use crate::sign_in::{self, Peer};
 
@@ -106,9 +109,46 @@ async fn connection(tenants: Arc<Tenants>, peers: Arc<Peers>, mut stream: UnixSt
     };
     admission.signed_in();
     let session = signed.session;
-    let _connected = Connected::new(session.clone());
     let lane = Lane::new(limits, LaneKind::Whole);
     session.attach(&lane);
-    let end = lane::serve(&mut reader, &mut writer, signed.received, &lane, &session, &mut |_| {}).await;
+    let death = credentials.pid().and_then(process_death);
+    let mut no_bulk = |_| {};
+    let serving = lane::serve(&mut reader, &mut writer, signed.received, &lane, &session, &mut no_bulk);
+    // A process may be dead while a fork of it still holds the socket. What it sent before, a goodbye perhaps, counts.
+    let end = tokio::select! {
+        biased;
+        end = serving => end,
+        () = ended(death.as_ref()) => {
+            session.end(false);
+            return tracing::debug!(session = session.id, "client's process has ended");
+        }
+    };
     tracing::debug!(session = session.id, reason = %end, "lane ended");
+    if matches!(end, LaneEnd::Done) || session.is_ended() {
+        return;
+    }
+    // A closed socket alone proves nothing: the client may come back. A dead process does not.
+    let mut ending = tenants.shared.ending.subscribe();
+    let lease = Duration::from_millis(limits.lease_ms);
+    tokio::select! {
+        () = ended(death.as_ref()) => session.end(false),
+        _ = ending.wait_for(Option::is_some) => {}
+        () = tokio::time::sleep(lease) => {}
+    }
+}
+
+/// Becomes readable when a process ends; `None` where the system does not tell.
+#[expect(deprecated, reason = "an owned descriptor keeps its number, which is what the sound way makes unsafe code promise")]
+fn process_death(pid: i32) -> Option<AsyncFd<OwnedFd>> {
+    let pid = rustix::process::Pid::from_raw(pid)?;
+    let death = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK).ok()?;
+    AsyncFd::with_interest(death, Interest::READABLE).ok()
+}
+
+/// Waits for the end of a process.
+async fn ended(death: Option<&AsyncFd<OwnedFd>>) {
+    match death {
+        Some(death) if death.readable().await.is_ok() => {}
+        _ => std::future::pending().await,
+    }
 }

@@ -241,8 +241,15 @@ impl RawClient {
     /// # Panics
     /// If the host sends what is no frame.
     pub async fn reply(&mut self) -> Result<RawReply, String> {
-        let Some(body) = self.message().await.map_err(|error| error.to_string())? else { return Err(String::new()) };
+        let body = loop {
+            let Some(body) = self.message().await.map_err(|error| error.to_string())? else { return Err(String::new()) };
+            // Answers to heartbeats are not waited for.
+            if HostFrame::read(&body).expect("the host sends frames") != HostFrame::Heartbeat {
+                break body;
+            }
+        };
         match HostFrame::read(&body).expect("the host sends frames") {
+            HostFrame::Heartbeat => unreachable!("it was passed over"),
             HostFrame::Goodbye { reason } => Err(reason.to_owned()),
             HostFrame::Reply(reply) => {
                 let outcome = match reply.effect {
