@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use steward_wire::frame::{Guard, Method};
+use steward_wire::frame::Guard;
 
 use crate::core::Class;
 use crate::error::Error;
 use crate::proxy::Proxy;
-use crate::session::{Delivered, Request};
+use crate::request::{Method, Request};
+use crate::session::Delivered;
 use crate::types::{Held, Hold};
 
 /// A call that is sent when it is awaited, or by [`Call::wait`].
@@ -97,30 +98,25 @@ impl<T> Call<T> {
         let args = self.args?;
         let handle = &self.proxy.handle;
         let may_block = self.deadline_ms != Some(0);
-        let (method, may_park) = match &self.method {
-            Name::Common(index) => (Method::Index(*index), false),
-            name => {
-                let name = match name {
-                    Name::Static(name) => name,
-                    Name::Owned(name) => name.as_str(),
-                    Name::Common(_) => unreachable!("matched above"),
-                };
-                // The host itself has no table; nor is an unknown name ours to refuse.
-                match handle.ident {
-                    steward_wire::Ident::HOST => (Method::Name(name), false),
-                    _ => match self.proxy.table().await?.method(name) {
-                        Some((index, may_park)) => (Method::Index(index), may_park),
-                        None => (Method::Name(name), false),
-                    },
-                }
-            }
+        // The host itself has no table; nor is an unknown name ours to refuse.
+        let known = match &self.method {
+            Name::Common(index) => Some((*index, false)),
+            _ if handle.ident == steward_wire::Ident::HOST => None,
+            Name::Static(name) => self.proxy.table().await?.method(name),
+            Name::Owned(name) => self.proxy.table().await?.method(name),
+        };
+        let (method, may_park) = match (known, self.method) {
+            (Some((index, may_park)), _) => (Method::Index(index), may_park),
+            (None, Name::Static(name)) => (Method::Known(name), false),
+            (None, Name::Owned(name)) => (Method::Name(name.into()), false),
+            (None, Name::Common(_)) => unreachable!("it was found above"),
         };
         let class = if may_park && may_block { Class::Parked } else { Class::Running };
         let request = Request::Call {
             ident: handle.ident,
             owner: self.proxy.owner.number(),
             method,
-            args: &args,
+            args,
             deadline_ms: self.deadline_ms,
             guard: self.guard,
         };

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
 use rustls::client::WebPkiServerVerifier;
@@ -18,17 +17,19 @@ use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureSc
 use sha2::{Digest as _, Sha256};
 use steward_wire::address::Address;
 use steward_wire::auth::{
-    ALGORITHM, ALPN, AuthKey, Channel, EXPORTER_LABEL, HOST_BYTES_MAX, Hello, Proof, Proofs, ServerAnswer, VERSION,
-    Welcome,
+    ALGORITHM, ALPN, AuthKey, Channel, EXPORTER_LABEL, HOST_BYTES_MAX, Hello, Proof, Proofs, Refusal, RefusalCode,
+    ServerAnswer, VERSION, Welcome,
 };
+use steward_wire::cbor::Reader;
 use steward_wire::frame::LENGTH_BYTES;
+use steward_wire::{Ident, Malformed};
 use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use crate::context::{self, Contexts, from_hex};
 use crate::error::{ConfigError, Error};
 use crate::lane::{BULK_STREAMS_MAX, Frames, Sink, Source};
-use crate::session::{Bounds, Dial, Session};
+use crate::session::{Bounds, Session, now_ms};
 
 /// Time for a connection and for signing in, where the caller names none.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,6 +64,7 @@ pub struct ConnectOptions {
     pin: Option<String>,
     ca: Option<PathBuf>,
     timeout: Duration,
+    reconnect: Option<Duration>,
 }
 
 #[derive(Clone)]
@@ -73,7 +75,7 @@ enum Key {
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { tenant: None, key_id: None, key: None, pin: None, ca: None, timeout: TIMEOUT }
+        Self { tenant: None, key_id: None, key: None, pin: None, ca: None, timeout: TIMEOUT, reconnect: None }
     }
 }
 
@@ -149,6 +151,23 @@ impl ConnectOptions {
         self
     }
 
+    /// For how long a connection that is lost later is tried to be made again before the session is given up; three leases if
+    /// left alone. The host itself gives a session up after one, but for its own pauses.
+    #[must_use]
+    pub fn reconnect_for(mut self, patience: Duration) -> Self {
+        self.reconnect = Some(patience);
+        self
+    }
+
+    /// Connects to `target` as the session that was forked: see [`crate::Manager::fork`].
+    ///
+    /// # Errors
+    /// As [`ConnectOptions::connect`]; [`Error::SignIn`] also if the fork was claimed by somebody else, or is over.
+    pub async fn claim(self, target: &str, fork: Fork) -> Result<crate::Manager, Error> {
+        let session = self.open_session(target, Some(fork)).await?;
+        Ok(crate::Manager::new(session))
+    }
+
     /// Connects to `target`: an address or the name of a context. What these options leave open the context says.
     ///
     /// # Errors
@@ -159,7 +178,11 @@ impl ConnectOptions {
         Ok(crate::Manager::new(session))
     }
 
-    pub(crate) async fn session(mut self, target: &str) -> Result<Arc<Session>, Error> {
+    pub(crate) async fn session(self, target: &str) -> Result<Arc<Session>, Error> {
+        self.open_session(target, None).await
+    }
+
+    async fn open_session(mut self, target: &str, fork: Option<Fork>) -> Result<Arc<Session>, Error> {
         let address = if target.contains("://") {
             target.to_owned()
         } else {
@@ -185,35 +208,25 @@ impl ConnectOptions {
         };
         let timeout = self.timeout;
         let connecting = async {
-            match parsed {
-                Address::Quic { host, port } => self.quic(claim, &host, port).await,
-                Address::Unix(path) => unix(claim, path, timeout).await,
-            }
+            let open = match parsed {
+                Address::Quic { host, port } => Open::Quic { verifier: self.verifier()?, host, port },
+                Address::Unix(path) => Open::Unix(path),
+            };
+            let since_ms = now_ms();
+            let dialer = Dialer::new(claim, open, timeout, self.reconnect);
+            let (link, welcome) = match &fork {
+                None => dialer.sign_in().await?,
+                Some(fork) => dialer.claim_fork(fork).await?,
+            };
+            tracing::debug!(address, session = welcome.session, "signed in");
+            let inherited = fork.iter().flat_map(|fork| &fork.idents).map(|&ident| Ident(ident));
+            Ok(Session::start(dialer.welcomed(&welcome), bounds(&welcome), link, since_ms, inherited))
         };
         // Cancelled at the timeout, it leaves nothing behind but a connection that closes.
         match tokio::time::timeout(timeout, connecting).await {
             Ok(session) => session,
             Err(_) => Err(Error::Connection { address, cause: format!("no answer within {} ms", timeout.as_millis()) }),
         }
-    }
-
-    async fn quic(&self, claim: Claim, host: &str, port: u16) -> Result<Arc<Session>, Error> {
-        let lost = |error: &dyn std::fmt::Display| claim.lost(error);
-        let verifier = self.verifier()?;
-        let mut cause = None;
-        for remote in tokio::net::lookup_host((host, port)).await.map_err(|error| lost(&error))? {
-            let endpoint = endpoint(remote).map_err(|error| lost(&error))?;
-            let config = client_config(verifier.clone(), remote.ip().is_loopback())?;
-            let connecting = endpoint.connect_with(config, remote, host).map_err(|error| lost(&error))?;
-            match connecting.await {
-                Ok(connection) => return quic_session(claim, connection).await,
-                Err(error) => cause = Some(error),
-            }
-        }
-        Err(match cause {
-            Some(error) => lost(&error),
-            None => lost(&"the name has no address"),
-        })
     }
 
     fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, Error> {
@@ -250,6 +263,14 @@ impl Claim {
         Error::Connection { address: self.address.clone(), cause: cause.to_string() }
     }
 
+    /// What a refusal means: a host that says "later" has not looked at the key.
+    fn refusal(&self, refusal: Refusal) -> Error {
+        match refusal.code {
+            RefusalCode::TryLater => self.lost(&refusal.message),
+            _ => self.refused(refusal.message),
+        }
+    }
+
     fn refused(&self, cause: impl Into<String>) -> Error {
         Error::SignIn { address: self.address.clone(), cause: cause.into() }
     }
@@ -284,7 +305,7 @@ impl Claim {
         let challenge = self.read(frames).await?;
         match ServerAnswer::decode(&challenge).map_err(|error| self.refused(error.to_string()))? {
             ServerAnswer::Challenge(_) => {}
-            ServerAnswer::Refused(refusal) => return Err(self.refused(refusal.message)),
+            ServerAnswer::Refused(refusal) => return Err(self.refusal(refusal)),
             ServerAnswer::Welcome(_) => return Err(self.refused("host welcomes without a challenge")),
         }
         let proofs = Proofs::new(self.key.as_bytes(), &hello, &challenge, channel)
@@ -297,7 +318,7 @@ impl Claim {
                 Welcome::decode(&welcome.body).map_err(|error| self.refused(error.to_string()))
             }
             ServerAnswer::Welcome(_) => Err(self.refused("host does not hold the key")),
-            ServerAnswer::Refused(refusal) => Err(self.refused(refusal.message)),
+            ServerAnswer::Refused(refusal) => Err(self.refusal(refusal)),
             ServerAnswer::Challenge(_) => Err(self.refused("host challenges twice")),
         }
     }
@@ -339,73 +360,245 @@ fn bounds(welcome: &Welcome) -> Bounds {
 /// What a reply's frame takes beyond its payload, for hosts that bound only that.
 const REPLY_HEAD_BYTES_MAX: usize = 256;
 
-async fn quic_session(claim: Claim, connection: quinn::Connection) -> Result<Arc<Session>, Error> {
-    let mut exporter = Zeroizing::new([0; 32]);
-    connection
-        .export_keying_material(exporter.as_mut(), EXPORTER_LABEL, b"")
-        .map_err(|_| claim.refused("the TLS session exports no key"))?;
-    let identity =
-        connection.peer_identity().and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let Some(leaf) = identity.as_deref().and_then(|chain| chain.first()) else {
-        return Err(claim.refused("host shows no certificate"));
-    };
-    let (send, receive) = connection.open_bi().await.map_err(|error| claim.lost(&error))?;
-    let (mut sink, mut frames) = (Sink::Quic(send), Frames::new(Source::Quic(receive)));
-    let channel = Channel::Tls { exporter: &exporter, leaf_certificate: leaf };
-    let welcome = match claim.sign_in(&mut sink, &mut frames, &channel, None).await {
-        Ok(welcome) => welcome,
-        Err(error) => {
-            connection.close(1u32.into(), b"sign-in failed");
-            return Err(error);
+/// Both directions of a signed-in connection.
+pub(crate) struct Link {
+    pub(crate) sink: Sink,
+    pub(crate) frames: Frames,
+    pub(crate) quic: Option<quinn::Connection>,
+}
+
+/// Why a session could not be resumed.
+#[derive(Debug)]
+pub(crate) enum DialError {
+    /// The session is over, or the host itself: further attempts are in vain.
+    Over(Error),
+    /// Another attempt may succeed.
+    Failed(Error),
+}
+
+impl std::fmt::Display for DialError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Over(error) | Self::Failed(error)) = self;
+        error.fmt(f)
+    }
+}
+
+impl From<DialError> for Error {
+    fn from(error: DialError) -> Self {
+        let (DialError::Over(error) | DialError::Failed(error)) = error;
+        error
+    }
+}
+
+/// How a connection is made.
+enum Open {
+    Quic { verifier: Arc<dyn ServerCertVerifier>, host: String, port: u16 },
+    Unix(PathBuf),
+}
+
+/// What the proofs of a connection are bound to.
+enum Binding {
+    Tls { exporter: Zeroizing<[u8; 32]>, leaf: CertificateDer<'static> },
+    Unix(u32),
+}
+
+impl Binding {
+    fn channel(&self) -> Channel<'_> {
+        match self {
+            Self::Tls { exporter, leaf } => Channel::Tls { exporter, leaf_certificate: leaf },
+            Self::Unix(client_uid) => Channel::Unix { client_uid: *client_uid },
         }
-    };
-    tracing::debug!(address = claim.address, session = welcome.session, "signed in over QUIC");
-    Ok(Session::start(claim.address, bounds(&welcome), Some(connection), sink, frames, None))
+    }
 }
 
-async fn unix(claim: Claim, path: PathBuf, timeout: Duration) -> Result<Arc<Session>, Error> {
-    let stream = UnixStream::connect(&path).await.map_err(|error| claim.lost(&error))?;
-    unix_session(claim, stream, timeout, move || {
-        let path = path.clone();
-        Box::pin(async move { UnixStream::connect(path).await })
+impl Open {
+    async fn open(&self, claim: &Claim) -> Result<(Link, Binding), DialError> {
+        match self {
+            Self::Quic { verifier, host, port } => open_quic(claim, verifier, host, *port).await,
+            Self::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(|error| match error.kind() {
+                    // Sessions live in the host's memory: with the socket's listener they are gone.
+                    io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => DialError::Over(claim.lost(&error)),
+                    _ => DialError::Failed(claim.lost(&error)),
+                })?;
+                let stream = Arc::new(stream);
+                let frames = Frames::new(Source::Unix(Arc::clone(&stream)));
+                let link = Link { sink: Sink::Unix(stream), frames, quic: None };
+                Ok((link, Binding::Unix(rustix::process::getuid().as_raw())))
+            }
+        }
+    }
+}
+
+async fn open_quic(
+    claim: &Claim,
+    verifier: &Arc<dyn ServerCertVerifier>,
+    host: &str,
+    port: u16,
+) -> Result<(Link, Binding), DialError> {
+    let lost = |error: &dyn std::fmt::Display| DialError::Failed(claim.lost(error));
+    let mut cause = None;
+    for remote in tokio::net::lookup_host((host, port)).await.map_err(|error| lost(&error))? {
+        let endpoint = endpoint(remote).map_err(|error| lost(&error))?;
+        let config = client_config(verifier.clone(), remote.ip().is_loopback()).map_err(DialError::Over)?;
+        let connecting = endpoint.connect_with(config, remote, host).map_err(|error| lost(&error))?;
+        let connection = match connecting.await {
+            Ok(connection) => connection,
+            Err(error) => {
+                cause = Some(error);
+                continue;
+            }
+        };
+        let mut exporter = Zeroizing::new([0; 32]);
+        let refused = |cause: &str| DialError::Failed(claim.refused(cause));
+        connection
+            .export_keying_material(exporter.as_mut(), EXPORTER_LABEL, b"")
+            .map_err(|_| refused("the TLS session exports no key"))?;
+        let identity =
+            connection.peer_identity().and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let leaf = identity.and_then(|chain| chain.into_iter().next());
+        let leaf = leaf.ok_or_else(|| refused("host shows no certificate"))?;
+        let (send, receive) = connection.open_bi().await.map_err(|error| lost(&error))?;
+        let frames = Frames::new(Source::Quic(receive));
+        let link = Link { sink: Sink::Quic(send), frames, quic: Some(connection) };
+        return Ok((link, Binding::Tls { exporter, leaf }));
+    }
+    Err(match cause {
+        Some(error) => lost(&error),
+        None => lost(&"the name has no address"),
     })
-    .await
 }
 
-type Connecting = std::pin::Pin<Box<dyn Future<Output = io::Result<UnixStream>> + Send>>;
-
-async fn unix_session(
+/// Makes the connections of one session.
+pub(crate) struct Dialer {
     claim: Claim,
-    stream: UnixStream,
+    open: Open,
     timeout: Duration,
-    connect: impl Fn() -> Connecting + Send + Sync + 'static,
-) -> Result<Arc<Session>, Error> {
-    let channel = Channel::Unix { client_uid: rustix::process::getuid().as_raw() };
-    let stream = Arc::new(stream);
-    let (mut sink, mut frames) = (Sink::Unix(Arc::clone(&stream)), Frames::new(Source::Unix(stream)));
-    let welcome = claim.sign_in(&mut sink, &mut frames, &channel, None).await?;
-    tracing::debug!(address = claim.address, session = welcome.session, "signed in over a Unix socket");
-    let session = welcome.session;
-    // Each welcome brings the secret for the next connection.
-    let secret = Arc::new(Mutex::new(Zeroizing::new(welcome.secret)));
-    let (again, connect) = (claim.clone(), Arc::new(connect));
-    let dial: Dial = Box::new(move || {
-        let (claim, secret, connect) = (again.clone(), Arc::clone(&secret), Arc::clone(&connect));
-        Box::pin(async move {
-            let dialling = async {
-                let stream = Arc::new(connect().await.map_err(|error| claim.lost(&error))?);
-                let (mut sink, mut frames) =
-                    (Sink::Unix(Arc::clone(&stream)), Frames::new(Source::Unix(Arc::clone(&stream))));
-                let proof = secret.lock().clone();
-                let welcome = claim.sign_in(&mut sink, &mut frames, &channel, Some((session, &proof))).await?;
-                *secret.lock() = Zeroizing::new(welcome.secret);
-                Ok((sink, frames))
-            };
-            let late = || claim.lost(&format_args!("no answer within {} ms", timeout.as_millis()));
-            tokio::time::timeout(timeout, dialling).await.map_err(|_| late())?
-        })
-    });
-    Ok(Session::start(claim.address, bounds(&welcome), None, sink, frames, Some(dial)))
+    patience: Option<Duration>,
+    /// The session, and the secret that proves the right to it: each welcome brings the next. One connection is made at a
+    /// time.
+    session: u64,
+    secret: tokio::sync::Mutex<Zeroizing<[u8; 32]>>,
+    lease_ms: u64,
+}
+
+impl Dialer {
+    fn new(claim: Claim, open: Open, timeout: Duration, patience: Option<Duration>) -> Self {
+        let secret = tokio::sync::Mutex::new(Zeroizing::new([0; 32]));
+        Self { claim, open, timeout, patience, session: 0, secret, lease_ms: 0 }
+    }
+
+    /// The same, for the session that the host has begun.
+    fn welcomed(self, welcome: &Welcome) -> Self {
+        let secret = tokio::sync::Mutex::new(Zeroizing::new(welcome.secret));
+        Self { session: welcome.session, secret, lease_ms: welcome.lease_ms, ..self }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.claim.address
+    }
+
+    pub(crate) fn session(&self) -> u64 {
+        self.session
+    }
+
+    pub(crate) fn is_quic(&self) -> bool {
+        matches!(self.open, Open::Quic { .. })
+    }
+
+    /// For how long a lost connection is tried to be made again: three leases unless the options said so.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience.unwrap_or(Duration::from_millis(self.lease_ms.saturating_mul(3)))
+    }
+
+    /// A random duration between a half and the whole of `delay`, so that many clients of one host do not come at once.
+    pub(crate) fn jitter(&self, delay: Duration) -> Duration {
+        let mut random = [0; 1];
+        // Without randomness they come at once, which is no harm to any of them.
+        let _ = rustls::crypto::ring::default_provider().secure_random.fill(&mut random);
+        delay / 2 + delay.mul_f64(f64::from(random[0]) / 510.0)
+    }
+
+    /// Begins to make a connection, once no other is being made.
+    pub(crate) async fn begin(&self) -> Dialling<'_> {
+        Dialling { dialer: self, secret: self.secret.lock().await }
+    }
+
+    async fn sign_in(&self) -> Result<(Link, Welcome), Error> {
+        self.connect(None).await.map_err(Error::from)
+    }
+
+    /// Signs in to the session that a parent has forked.
+    async fn claim_fork(&self, fork: &Fork) -> Result<(Link, Welcome), Error> {
+        self.connect(Some((fork.session, &fork.secret))).await.map_err(Error::from)
+    }
+
+    async fn connect(&self, resume: Option<(u64, &[u8; 32])>) -> Result<(Link, Welcome), DialError> {
+        let (mut link, binding) = self.open.open(&self.claim).await?;
+        match self.claim.sign_in(&mut link.sink, &mut link.frames, &binding.channel(), resume).await {
+            Ok(welcome) => Ok((link, welcome)),
+            Err(error) => {
+                if let Some(quic) = &link.quic {
+                    quic.close(1u32.into(), b"sign-in failed");
+                }
+                Err(match error {
+                    Error::SignIn { .. } => DialError::Over(error),
+                    error => DialError::Failed(error),
+                })
+            }
+        }
+    }
+}
+
+/// The making of a further connection of a session.
+pub(crate) struct Dialling<'a> {
+    dialer: &'a Dialer,
+    secret: tokio::sync::MutexGuard<'a, Zeroizing<[u8; 32]>>,
+}
+
+impl Dialling<'_> {
+    pub(crate) async fn dial(&mut self) -> Result<Link, DialError> {
+        let Dialer { claim, timeout, session, .. } = self.dialer;
+        let dialled = tokio::time::timeout(*timeout, self.dialer.connect(Some((*session, &self.secret)))).await;
+        let late = || DialError::Failed(claim.lost(&format_args!("no answer within {} ms", timeout.as_millis())));
+        let (link, welcome) = dialled.map_err(|_| late())??;
+        **self.secret = welcome.secret;
+        Ok(link)
+    }
+}
+
+/// A session that was forked from another one and waits to be claimed: by a child process, or by another one that this
+/// is handed to. It holds what its parent held, and ends a lease after the parent unless somebody claims it.
+///
+/// Whoever has it is the session's owner: keep it as secret as a key.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+pub struct Fork {
+    pub(crate) session: u64,
+    pub(crate) secret: Zeroizing<[u8; 32]>,
+    pub(crate) idents: Vec<u64>,
+}
+
+impl Fork {
+    /// What a host answers a fork with.
+    pub(crate) fn read(payload: &[u8]) -> Result<Self, Error> {
+        let read = || {
+            let mut reader = Reader::new(payload);
+            if reader.array()? < 3 {
+                return Err(Malformed::Frame("a fork has a number, a secret and idents"));
+            }
+            let session = reader.u64()?;
+            let secret = reader.bytes()?.try_into().map_err(|_| Malformed::Frame("a secret has 32 bytes"))?;
+            let idents = (0..reader.array()?).map(|_| reader.u64()).collect::<Result<_, Malformed>>()?;
+            Ok(Self { session, secret: Zeroizing::new(secret), idents })
+        };
+        read().map_err(Error::malformed::<Self>)
+    }
+}
+
+impl std::fmt::Debug for Fork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fork").field("session", &self.session).finish_non_exhaustive()
+    }
 }
 
 fn endpoint(remote: SocketAddr) -> io::Result<Endpoint> {

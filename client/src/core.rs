@@ -1,15 +1,23 @@
-//! What a session knows, without any I/O: calls that wait for replies, acknowledgements, references.
+//! What a session knows, without any I/O: calls that wait for replies, acknowledgements, references, its lease.
 //!
 //! One invariant drives it: whatever the host has sent is counted here when it arrives, whether or not
 //! anybody still wants it. So the host's and the client's counts of references agree, and a reply that
 //! comes too late is still acknowledged, its tokens are still dropped and its lock is still released.
+//!
+//! A connection may be lost at any byte. What the host may not have had is kept: requests until their replies are there, changes of
+//! references until a reply to something sent after them is. [`Core::resume`] says it all again on the next connection, and
+//! the host knows by their numbers what it has had.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::task::Waker;
 
 use bytes::Bytes;
-use steward_wire::frame::{self, Acked, ClientFrame, Grant, Method, Refs};
+use steward_wire::frame::{self, Acked, ClientFrame, Grant, Refs};
 use steward_wire::{Effect, Fault, Ident};
+
+use crate::lease::Lease;
+use crate::request::Request;
 
 /// Ranges of acknowledged seqs in one frame; further ones go with the next.
 const RANGES_MAX: usize = 256;
@@ -25,11 +33,23 @@ pub(crate) enum Class {
     Parked,
 }
 
+/// The object's state that a reply shows: versions of one epoch rise by one with each step that changes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version {
+    /// The object's incarnation.
+    pub epoch: u64,
+    /// Its version after the step that the reply came out of; 0 if it came out of none.
+    pub version: u64,
+    /// The reply's place among those of that step.
+    pub index: u64,
+}
+
 /// A reply, out of its frame.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) effect: Effect,
     pub(crate) payload: Bytes,
+    pub(crate) version: Version,
     pub(crate) grant: Option<Grant>,
     /// Idents of the tokens inside, once for each time they occur. Each is held until somebody
     /// gives it to [`Core::let_go`].
@@ -57,12 +77,29 @@ impl Ending {
 #[derive(Debug)]
 struct Waiting {
     class: Class,
-    ident: Ident,
-    owner: u64,
     /// Somebody will fetch the reply.
     wanted: bool,
+    sent: Sent,
     /// Whoever is to be woken then.
     waker: Option<Waker>,
+}
+
+/// What was sent, to be sent again should the connection be lost.
+#[derive(Debug)]
+enum Sent {
+    /// By the lane.
+    Lane(Request),
+    /// By a way of its own: what it calls, and its frame once that was made.
+    Bulk((Ident, u64), Bytes),
+}
+
+impl Sent {
+    fn target(&self) -> (Ident, u64) {
+        match self {
+            Self::Lane(request) => request.target(),
+            Self::Bulk(target, _) => *target,
+        }
+    }
 }
 
 /// How often an ident was received and how many handles want it.
@@ -72,11 +109,12 @@ struct Count {
     received: u64,
 }
 
-/// A release that nobody waits for, not sent yet.
-#[derive(Clone, Copy, Debug)]
-struct Release {
-    ident: Ident,
-    owner: u64,
+/// Changes of references that the host may not have had.
+#[derive(Debug)]
+struct Logged {
+    /// A reply by the lane to this seq or a later one proves that it has.
+    proof_seq: u64,
+    refs: Refs,
 }
 
 /// What there is to do once the lock is free again.
@@ -99,32 +137,63 @@ impl After {
     }
 }
 
+/// Spreads numbers that this process counts up itself: nobody else can choose them.
+#[derive(Default)]
+pub(crate) struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(self.0.rotate_left(8) ^ u64::from(byte));
+        }
+    }
+    fn write_u64(&mut self, number: u64) {
+        // Fibonacci hashing: the golden ratio's fraction of 2^64.
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+}
+
+type BySeq<T> = HashMap<u64, T, BuildHasherDefault<Spread>>;
+
 #[derive(Debug)]
 pub(crate) struct Core {
     seq_next: u64,
-    waiting: BTreeMap<u64, Waiting>,
+    /// Below it nothing waits. Follows [`Core::waiting`] when it is asked for.
+    floor: u64,
+    waiting: BySeq<Waiting>,
     /// Replies that nobody has fetched yet.
-    done: HashMap<u64, Reply>,
+    done: BySeq<Reply>,
     /// Seqs that arrived and are not acknowledged; ascending runs in order of arrival.
     arrived: Vec<(u64, u64)>,
     refs: HashMap<Ident, Count>,
     /// Idents that nothing held at some moment since the last frame of references.
     unheld: Vec<Ident>,
+    /// Changes of references that the host may not have had, and the number of the last.
+    refs_log: VecDeque<Logged>,
+    refs_number: u64,
     /// Releases that wait until fewer calls run.
-    releases: VecDeque<Release>,
+    releases: VecDeque<(Ident, u64)>,
+    pub(crate) lease: Lease,
     ended: Option<Ending>,
 }
 
 impl Core {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(lease: Lease) -> Self {
         Self {
             seq_next: 1,
-            waiting: BTreeMap::new(),
-            done: HashMap::new(),
+            floor: 1,
+            waiting: BySeq::default(),
+            done: BySeq::default(),
             arrived: Vec::new(),
             refs: HashMap::new(),
             unheld: Vec::new(),
+            refs_log: VecDeque::new(),
+            refs_number: 0,
             releases: VecDeque::new(),
+            lease,
             ended: None,
         }
     }
@@ -138,28 +207,34 @@ impl Core {
         !self.arrived.is_empty() || !self.unheld.is_empty()
     }
 
-    /// Appends a frame with a seq of its own, preceded by the references that were dropped, and expects
-    /// its reply. `wanted`: somebody will [`Core::fetch`] it.
-    pub(crate) fn send<'a>(
-        &mut self,
-        out: &mut Vec<u8>,
-        class: Class,
-        target: (Ident, u64),
-        wanted: bool,
-        frame: impl FnOnce(u64) -> ClientFrame<'a>,
-    ) -> u64 {
-        self.put_drops(out);
-        let acked = self.take_acked();
-        let seq = self.expect(class, target, wanted);
-        frame(seq).put(acked.as_ref(), out);
-        seq
+    /// Expects the reply to a request and appends its frame to the lane, preceded by the references that were dropped;
+    /// without a lane it goes out with the next [`Core::resume`]. `wanted`: somebody will [`Core::fetch`] the reply.
+    pub(crate) fn send(&mut self, out: Option<&mut Vec<u8>>, class: Class, wanted: bool, request: Request) -> u64 {
+        let seq = self.seq_next;
+        if let Some(out) = out {
+            self.put_drops(out);
+            let acked = self.take_acked();
+            request.frame(seq).put(acked.as_ref(), out);
+        }
+        self.expect(class, wanted, Sent::Lane(request))
     }
 
-    /// Expects a reply to a frame that the caller sends by another way than the lane.
-    pub(crate) fn expect(&mut self, class: Class, (ident, owner): (Ident, u64), wanted: bool) -> u64 {
+    /// Expects a reply to a frame that the caller sends by another way than the lane, once it has called [`Core::made`].
+    pub(crate) fn send_bulk(&mut self, class: Class, target: (Ident, u64)) -> u64 {
+        self.expect(class, true, Sent::Bulk(target, Bytes::new()))
+    }
+
+    /// Keeps the frame that [`Core::send_bulk`] was promised.
+    pub(crate) fn made(&mut self, seq: u64, made: Bytes) {
+        if let Some(Waiting { sent: Sent::Bulk(_, frame), .. }) = self.waiting.get_mut(&seq) {
+            *frame = made;
+        }
+    }
+
+    fn expect(&mut self, class: Class, wanted: bool, sent: Sent) -> u64 {
         let seq = self.seq_next;
         self.seq_next += 1;
-        self.waiting.insert(seq, Waiting { class, ident, owner, wanted, waker: None });
+        self.waiting.insert(seq, Waiting { class, wanted, sent, waker: None });
         seq
     }
 
@@ -183,24 +258,18 @@ impl Core {
     }
 
     /// Nobody wants the reply to `seq` any more: cancels the call, or undoes what its reply brought.
-    pub(crate) fn abandon(&mut self, seq: u64, (ident, owner): (Ident, u64), out: &mut Vec<u8>) {
+    pub(crate) fn abandon(&mut self, seq: u64, target: (Ident, u64), out: Option<&mut Vec<u8>>) {
         if let Some(reply) = self.done.remove(&seq) {
-            self.undo(reply.grant, Release { ident, owner });
+            self.undo(reply.grant, target);
             for pinned in reply.pins {
                 self.let_go(pinned);
             }
         } else if let Some(waiting) = self.waiting.get_mut(&seq) {
             (waiting.wanted, waiting.waker) = (false, None);
-            let acked = self.take_acked();
-            ClientFrame::Cancel { seq }.put(acked.as_ref(), out);
-        }
-    }
-
-    /// A call that never left whole is over. Its seq counts as arrived: should the host ever see it, it refuses.
-    pub(crate) fn withdraw(&mut self, seq: u64, after: &mut After) {
-        if let Some(waiting) = self.waiting.remove(&seq) {
-            after.freed(waiting.class);
-            self.note_arrival(seq);
+            if let Some(out) = out {
+                let acked = self.take_acked();
+                ClientFrame::Cancel { seq }.put(acked.as_ref(), out);
+            }
         }
     }
 
@@ -210,49 +279,47 @@ impl Core {
         let Some(waiting) = self.waiting.remove(&reply.seq) else { return };
         self.note_arrival(reply.seq);
         after.freed(waiting.class);
+        if let Sent::Lane(_) = waiting.sent {
+            self.lease.replied(reply.seq);
+            while self.refs_log.front().is_some_and(|logged| logged.proof_seq <= reply.seq) {
+                self.refs_log.pop_front();
+            }
+        }
         for &ident in &tokens {
             self.receive(ident);
             self.hold(ident);
         }
         if waiting.wanted {
             after.wakers.extend(waiting.waker);
-            let payload = Bytes::copy_from_slice(reply.payload);
-            self.done.insert(reply.seq, Reply { effect: reply.effect, payload, grant: reply.grant, pins: tokens });
+            let frame::Reply { effect, payload, epoch, version, index, grant, .. } = *reply;
+            let version = Version { epoch, version, index };
+            let payload = Bytes::copy_from_slice(payload);
+            self.done.insert(reply.seq, Reply { effect, payload, version, grant, pins: tokens });
         } else {
             for ident in tokens {
                 self.let_go(ident);
             }
-            self.undo(reply.grant, Release { ident: waiting.ident, owner: waiting.owner });
+            self.undo(reply.grant, waiting.sent.target());
         }
     }
 
     /// A grant that nobody is there to take is given back.
-    fn undo(&mut self, grant: Option<Grant>, release: Release) {
+    fn undo(&mut self, grant: Option<Grant>, target: (Ident, u64)) {
         if grant.is_some() {
-            self.releases.push_back(release);
+            self.releases.push_back(target);
         }
     }
 
     /// Releases `ident` without anybody waiting for the reply.
     pub(crate) fn release(&mut self, ident: Ident, owner: u64) {
-        self.releases.push_back(Release { ident, owner });
+        self.releases.push_back((ident, owner));
     }
 
-    /// Appends releases while `permit` lets one more call run.
-    pub(crate) fn put_releases(&mut self, out: &mut Vec<u8>, mut permit: impl FnMut() -> bool) {
+    /// Sends releases while `permit` lets one more call run.
+    pub(crate) fn put_releases(&mut self, mut out: Option<&mut Vec<u8>>, mut permit: impl FnMut() -> bool) {
         while !self.releases.is_empty() && permit() {
-            let Some(Release { ident, owner }) = self.releases.pop_front() else { break };
-            self.send(out, Class::Running, (ident, owner), false, |seq| {
-                ClientFrame::Call(frame::Call {
-                    seq,
-                    ident,
-                    owner,
-                    method: Method::Name("release"),
-                    args: crate::args::NONE,
-                    deadline_ms: Some(0),
-                    guard: None,
-                })
-            });
+            let Some((ident, owner)) = self.releases.pop_front() else { break };
+            self.send(out.as_deref_mut(), Class::Running, false, Request::release(ident, owner));
         }
     }
 
@@ -284,11 +351,24 @@ impl Core {
     }
 
     /// Asks the host for a reference to something whose token came from outside this session.
-    pub(crate) fn adopt(&mut self, ident: Ident, out: &mut Vec<u8>) {
+    pub(crate) fn adopt(&mut self, ident: Ident, out: Option<&mut Vec<u8>>) {
         if ident != Ident::HOST {
             self.receive(ident);
-            let acked = self.take_acked();
-            ClientFrame::Refs(Refs { incref: vec![ident], ..Refs::default() }).put(acked.as_ref(), out);
+            self.put_refs(Refs { incref: vec![ident], ..Refs::default() }, out);
+        }
+    }
+
+    /// Tells the host that a token of `ident` leaves this session, for another process or a file.
+    pub(crate) fn share(&mut self, ident: Ident, out: Option<&mut Vec<u8>>) {
+        if ident != Ident::HOST {
+            self.put_refs(Refs { shared: vec![ident], ..Refs::default() }, out);
+        }
+    }
+
+    /// The session began with references: those that its parent held when it forked.
+    pub(crate) fn inherit(&mut self, idents: impl IntoIterator<Item = Ident>) {
+        for ident in idents {
+            self.receive(ident);
         }
     }
 
@@ -318,9 +398,70 @@ impl Core {
                 }
             }
             if !drop.is_empty() {
-                let acked = self.take_acked();
-                ClientFrame::Refs(Refs { drop, ..Refs::default() }).put(acked.as_ref(), out);
+                self.put_refs(Refs { drop, ..Refs::default() }, Some(out));
             }
+        }
+    }
+
+    fn put_refs(&mut self, refs: Refs, out: Option<&mut Vec<u8>>) {
+        self.refs_number += 1;
+        let frame = ClientFrame::Refs(Refs { number: self.refs_number, ..refs });
+        if let Some(out) = out {
+            let acked = self.take_acked();
+            frame.put(acked.as_ref(), out);
+        }
+        let ClientFrame::Refs(refs) = frame else { unreachable!("it was just made") };
+        self.refs_log.push_back(Logged { proof_seq: self.seq_next, refs });
+    }
+
+    /// Appends a heartbeat if it is time for one.
+    pub(crate) fn tick(&mut self, now_ms: u64, out: &mut Vec<u8>) {
+        if self.lease.tick(now_ms, self.seq_next) {
+            let acked = self.take_acked();
+            ClientFrame::Heartbeat.put(acked.as_ref(), out);
+        }
+    }
+
+    /// Says on a new lane all that the host may not have had: acknowledgements, changes of references, calls without reply
+    /// in the order of their seqs, and of those that nobody wants any more only that. Gives the frames that are to be sent
+    /// by other ways.
+    pub(crate) fn resume(&mut self, out: &mut Vec<u8>) -> Vec<Bytes> {
+        self.arrived.clear();
+        let mut waiting: Vec<u64> = self.waiting.keys().copied().collect();
+        waiting.sort_unstable();
+        self.put_all_acked(&waiting, out);
+        for logged in &mut self.refs_log {
+            let refs = std::mem::take(&mut logged.refs);
+            let frame = ClientFrame::Refs(refs);
+            frame.put(None, out);
+            let ClientFrame::Refs(refs) = frame else { unreachable!("it was just made") };
+            // It comes before every call on this lane.
+            *logged = Logged { proof_seq: 0, refs };
+        }
+        let mut bulk = Vec::new();
+        for seq in waiting {
+            match &self.waiting[&seq] {
+                Waiting { wanted: false, .. } => ClientFrame::Cancel { seq }.put(None, out),
+                Waiting { sent: Sent::Lane(request), .. } => request.frame(seq).put(None, out),
+                // One that was not made yet is sent when it is.
+                Waiting { sent: Sent::Bulk(_, frame), .. } if frame.is_empty() => {}
+                Waiting { sent: Sent::Bulk(_, frame), .. } => bulk.push(frame.clone()),
+            }
+        }
+        bulk
+    }
+
+    /// Acknowledges everything that does not wait.
+    fn put_all_acked(&mut self, waiting: &[u64], out: &mut Vec<u8>) {
+        let floor = waiting.first().copied().unwrap_or(self.seq_next);
+        self.floor = floor;
+        let ends = waiting.iter().skip(1).copied().chain([self.seq_next]);
+        let gaps = waiting.iter().zip(ends).map(|(&seq, next)| (seq + 1, next - 1));
+        let ranges: Vec<_> = gaps.filter(|(first, last)| first <= last).collect();
+        let mut frames = ranges.chunks(RANGES_MAX);
+        ClientFrame::Ack.put(Some(&Acked { floor, ranges: frames.next().map(<[_]>::to_vec).unwrap_or_default() }), out);
+        for ranges in frames {
+            ClientFrame::Ack.put(Some(&Acked { floor, ranges: ranges.to_vec() }), out);
         }
     }
 
@@ -336,7 +477,10 @@ impl Core {
         if self.arrived.is_empty() {
             return None;
         }
-        let floor = self.waiting.first_key_value().map_or(self.seq_next, |(&seq, _)| seq);
+        while self.floor < self.seq_next && !self.waiting.contains_key(&self.floor) {
+            self.floor += 1;
+        }
+        let floor = self.floor;
         self.arrived.retain_mut(|(first, last)| {
             *first = floor.max(*first);
             first <= last
@@ -372,6 +516,7 @@ impl Core {
             }
             self.arrived.clear();
             self.unheld.clear();
+            self.refs_log.clear();
             self.releases.clear();
         }
     }
@@ -384,7 +529,7 @@ mod tests {
     const QUEUE: (Ident, u64) = (Ident(7), 1);
 
     fn send(core: &mut Core) -> u64 {
-        core.send(&mut Vec::new(), Class::Running, QUEUE, true, |seq| ClientFrame::Fork { seq })
+        core.send(Some(&mut Vec::new()), Class::Running, true, Request::release(QUEUE.0, QUEUE.1))
     }
 
     fn arrive(core: &mut Core, seq: u64, tokens: &[Ident], grant: Option<Grant>) {
@@ -406,7 +551,7 @@ mod tests {
 
     #[test]
     fn acknowledgements_name_what_arrived_above_the_floor() {
-        let mut core = Core::new();
+        let mut core = Core::new(Lease::new(10_000, 0));
         let seqs: Vec<u64> = (0..6).map(|_| send(&mut core)).collect();
         for &seq in [seqs[5], seqs[0], seqs[2], seqs[3]].iter() {
             arrive(&mut core, seq, &[], None);
@@ -419,7 +564,7 @@ mod tests {
 
     #[test]
     fn ranges_beyond_a_frame_go_with_the_next() {
-        let mut core = Core::new();
+        let mut core = Core::new(Lease::new(10_000, 0));
         let seqs: Vec<u64> = (0..4 * RANGES_MAX as u64).map(|_| send(&mut core)).collect();
         for &seq in seqs.iter().skip(1).step_by(2) {
             arrive(&mut core, seq, &[], None);
@@ -431,7 +576,7 @@ mod tests {
 
     #[test]
     fn drop_tells_how_often_the_token_was_received() {
-        let mut core = Core::new();
+        let mut core = Core::new(Lease::new(10_000, 0));
         let lock = Ident(9);
         for _ in 0..2 {
             let seq = send(&mut core);
@@ -453,8 +598,8 @@ mod tests {
 
     #[test]
     fn ident_that_is_held_again_in_time_is_not_dropped() {
-        let mut core = Core::new();
-        core.adopt(Ident(9), &mut Vec::new());
+        let mut core = Core::new(Lease::new(10_000, 0));
+        core.adopt(Ident(9), Some(&mut Vec::new()));
         core.hold(Ident(9));
         core.let_go(Ident(9));
         core.hold(Ident(9));
@@ -465,9 +610,9 @@ mod tests {
 
     #[test]
     fn more_drops_than_a_frame_takes_are_all_sent() {
-        let mut core = Core::new();
+        let mut core = Core::new(Lease::new(10_000, 0));
         for ident in 1..=REFS_MAX as u64 + 2 {
-            core.adopt(Ident(ident), &mut Vec::new());
+            core.adopt(Ident(ident), Some(&mut Vec::new()));
             core.hold(Ident(ident));
             core.let_go(Ident(ident));
         }
@@ -482,21 +627,21 @@ mod tests {
     fn grant_that_nobody_awaits_is_released() {
         let grant = Some(Grant { fence: 3, abandoned: false });
         for arrives_first in [true, false] {
-            let mut core = Core::new();
+            let mut core = Core::new(Lease::new(10_000, 0));
             let seq = send(&mut core);
             let mut out = Vec::new();
             if arrives_first {
                 arrive(&mut core, seq, &[], grant);
-                core.abandon(seq, QUEUE, &mut out);
+                core.abandon(seq, QUEUE, Some(&mut out));
             } else {
-                core.abandon(seq, QUEUE, &mut out);
+                core.abandon(seq, QUEUE, Some(&mut out));
                 assert!(frames(&out)[0].contains("Cancel { seq: 1 }"));
                 arrive(&mut core, seq, &[], grant);
             }
             out.clear();
-            core.put_releases(&mut out, || false);
+            core.put_releases(Some(&mut out), || false);
             assert!(out.is_empty(), "a release runs, so it waits for a permit");
-            core.put_releases(&mut out, || true);
+            core.put_releases(Some(&mut out), || true);
             assert!(frames(&out)[0].contains("method: Name(\"release\")"), "{:?}", frames(&out));
             assert!(core.done.is_empty());
         }
@@ -504,9 +649,9 @@ mod tests {
 
     #[test]
     fn tokens_of_a_reply_that_came_too_late_are_dropped() {
-        let mut core = Core::new();
+        let mut core = Core::new(Lease::new(10_000, 0));
         let seq = send(&mut core);
-        core.abandon(seq, QUEUE, &mut Vec::new());
+        core.abandon(seq, QUEUE, Some(&mut Vec::new()));
         arrive(&mut core, seq, &[Ident(9)], None);
         let mut out = Vec::new();
         core.put_owed(&mut out);
@@ -515,7 +660,7 @@ mod tests {
 
     #[test]
     fn end_wakes_whoever_waits_and_keeps_what_has_arrived() {
-        let mut core = Core::new();
+        let mut core = Core::new(Lease::new(10_000, 0));
         let (arrived, lost) = (send(&mut core), send(&mut core));
         arrive(&mut core, arrived, &[], None);
         assert!(core.fetch(lost, Waker::noop()).is_none());
@@ -524,5 +669,56 @@ mod tests {
         assert_eq!(after.wakers.len(), 1);
         assert!(core.fetch(arrived, Waker::noop()).unwrap().is_ok());
         assert_eq!(core.fetch(lost, Waker::noop()).unwrap().unwrap_err().unknown().effect, Effect::Unknown);
+    }
+
+    /// What was sent is said again in an order that the host can rely on, and nothing that it has surely had.
+    #[test]
+    fn resumed_lane_begins_with_all_that_may_be_lost() {
+        let mut core = Core::new(Lease::new(10_000, 0));
+        let seqs: Vec<u64> = (0..5).map(|_| send(&mut core)).collect();
+        arrive(&mut core, seqs[1], &[Ident(9)], None);
+        core.fetch(seqs[1], Waker::noop()).unwrap().unwrap().pins.into_iter().for_each(|ident| core.let_go(ident));
+        core.put_owed(&mut Vec::new());
+        core.abandon(seqs[3], QUEUE, None);
+        let mut out = Vec::new();
+        assert!(core.resume(&mut out).is_empty());
+        let said = frames(&out);
+        let expected = [
+            "Ack, Some(Acked { floor: 1, ranges: [(2, 2)] })",
+            "drop: [(Ident(9), 1)], number: 1",
+            "Call { seq: 1,",
+            "Call { seq: 3,",
+            "Cancel { seq: 4 }",
+            "Call { seq: 5,",
+        ];
+        assert_eq!(said.len(), expected.len(), "{said:?}");
+        for (said, expected) in said.iter().zip(expected) {
+            assert!(said.contains(expected), "{said} without {expected}");
+        }
+        // Any reply by the new lane proves that the references have arrived.
+        arrive(&mut core, seqs[0], &[], None);
+        assert!(core.refs_log.is_empty());
+    }
+
+    #[test]
+    fn references_are_kept_until_a_later_call_is_answered() {
+        let mut core = Core::new(Lease::new(10_000, 0));
+        let before = send(&mut core);
+        core.adopt(Ident(9), Some(&mut Vec::new()));
+        let after = send(&mut core);
+        arrive(&mut core, before, &[], None);
+        assert_eq!(core.refs_log.len(), 1);
+        arrive(&mut core, after, &[], None);
+        assert!(core.refs_log.is_empty());
+    }
+
+    #[test]
+    fn bulk_frames_are_handed_out_again() {
+        let mut core = Core::new(Lease::new(10_000, 0));
+        let (made, unmade) = (core.send_bulk(Class::Running, QUEUE), core.send_bulk(Class::Running, QUEUE));
+        core.made(made, Bytes::from_static(b"frame"));
+        assert_eq!(core.resume(&mut Vec::new()), [Bytes::from_static(b"frame")]);
+        core.made(unmade, Bytes::from_static(b"late"));
+        assert_eq!(core.resume(&mut Vec::new()).len(), 2);
     }
 }

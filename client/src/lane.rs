@@ -11,18 +11,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use steward_wire::frame::{self, ClientFrame, HostFrame};
+use steward_wire::frame::{self, HostFrame};
 use steward_wire::{Ident, Limits, check, value};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::core::{After, Ending};
-use crate::session::{Bounds, Shared, Which};
+use crate::core::After;
+use crate::session::{Bounds, Shared, Which, now_ms};
 
 /// Acknowledgements and dropped references wait this long for a frame that takes them along.
 const OWED_MS_MAX: u64 = 5;
-/// Two silent ticks make a heartbeat's 3 s at most; a short lease makes them shorter.
+/// Two ticks make a heartbeat's 3 s at most; a short lease makes them shorter.
 const TICK_MS_MAX: u64 = 1_500;
 /// First size of a read buffer; one that a large frame has outgrown shrinks back to it.
 const READ_BYTES: usize = 64 << 10;
@@ -153,6 +153,7 @@ pub(crate) struct Lane {
     which: Which,
     session: Arc<Shared>,
     frames: Frames,
+    quic: Option<quinn::Connection>,
     /// Streams of bulk replies, those that the host opened included.
     bulk: Vec<Frames>,
     /// Runs while something is owed.
@@ -166,7 +167,7 @@ async fn accept(quic: quinn::Connection, session: Arc<Shared>) {
     while let Ok(stream) = quic.accept_uni().await {
         let lane = {
             let mut state = session.state.lock();
-            state.adopted.push(stream);
+            state.adopted.push((quic.stable_id(), stream));
             state.lane(Which::Main)
         };
         lane.into_iter().for_each(Waker::wake);
@@ -174,40 +175,65 @@ async fn accept(quic: quinn::Connection, session: Arc<Shared>) {
 }
 
 impl Lane {
-    /// Runs a lane until its connection ends or the session is closed and everything is sent.
-    pub(crate) async fn run(which: Which, session: Arc<Shared>, frames: Frames) {
+    fn new(which: Which, session: &Arc<Shared>, frames: Frames, quic: Option<quinn::Connection>) -> Self {
         let tick = Box::pin(sleep(session.limits.tick()));
+        Self { which, session: Arc::clone(session), frames, quic, bulk: Vec::new(), owed: None, tick }
+    }
+
+    /// Serves the lane of a session until its connection ends.
+    ///
+    /// # Errors
+    /// Why the connection was lost; otherwise the session is over, and why.
+    pub(crate) async fn run_main(
+        session: &Arc<Shared>,
+        frames: Frames,
+        quic: Option<quinn::Connection>,
+    ) -> Result<String, String> {
         // Ends with the lane.
         let mut accepting = JoinSet::new();
-        if let (Which::Main, Some(quic)) = (which, &session.quic) {
-            accepting.spawn(accept(quic.clone(), Arc::clone(&session)));
+        if let Some(quic) = &quic {
+            accepting.spawn(accept(quic.clone(), Arc::clone(session)));
         }
-        let mut lane = Self { which, session, frames, bulk: Vec::new(), owed: None, tick };
+        let mut lane = Self::new(Which::Main, session, frames, quic);
         let ended = std::future::poll_fn(|cx| lane.poll(cx)).await;
-        let closing = lane.session.state.lock().closing;
-        let cause = match (ended, closing) {
-            (_, true) => "session was closed".into(),
-            (Ok(()), false) => "host closed the connection".into(),
-            (Err(error), false) => match lane.session.quic.as_ref().and_then(quinn::Connection::close_reason) {
+        let (closing, draining) = {
+            let state = session.state.lock();
+            (state.closing, state.draining.clone())
+        };
+        if closing {
+            lane.linger().await;
+            return Ok("session was closed".into());
+        }
+        let cause = match ended {
+            Ok(()) => "host closed the connection".into(),
+            Err(error) => match lane.quic.as_ref().and_then(quinn::Connection::close_reason) {
                 Some(reason) => reason.to_string(),
                 None => error.to_string(),
             },
         };
-        if closing {
-            lane.linger().await;
+        if let Some(quic) = &lane.quic {
+            quic.close(0u32.into(), b"lost");
         }
-        lane.session.end(Ending { cause });
+        match draining {
+            Some(reason) => Ok(format!("host is going away: {reason}")),
+            None => Err(cause),
+        }
+    }
+
+    /// Serves the further connection of a session until it ends, which ends the lane's, too, unless that has ended.
+    pub(crate) async fn run_further(session: Arc<Shared>, frames: Frames, generation: u64) {
+        let mut lane = Self::new(Which::Bulk, &session, frames, None);
+        let ended = std::future::poll_fn(|cx| lane.poll(cx)).await;
+        let cause = ended.map_or_else(|error| error.to_string(), |()| "host closed a further connection".into());
+        if !session.state.lock().closing {
+            session.break_off(generation, &cause);
+        }
     }
 
     /// Gives the host a moment to read the goodbye: closing a QUIC connection throws away what is on its way.
     async fn linger(&mut self) {
-        let session = Arc::clone(&self.session);
-        let Some(quic) = &session.quic else { return };
-        if let Some(pipe) = session.state.lock().pipes[self.which as usize].as_mut()
-            && let Sink::Quic(stream) = &mut pipe.sink
-        {
-            let _ = stream.finish();
-        }
+        let Some(quic) = self.quic.clone() else { return };
+        self.session.state.lock().finish();
         // The host ends the stream or the connection once it has read the goodbye.
         let read_to_end =
             async { while let Ok(1..) = std::future::poll_fn(|cx| self.frames.poll_discard(cx)).await {} };
@@ -236,7 +262,7 @@ impl Lane {
             }
             moved |= self.poll_bulk(cx)?;
             if !moved {
-                self.poll_timers(cx);
+                self.poll_timers(cx)?;
                 // What the timers have added; and what was sent while they were looked at.
                 return self.poll_send(cx);
             }
@@ -251,33 +277,40 @@ impl Lane {
         let mut state = self.session.state.lock();
         let sent = state.poll_flush(self.which, cx)?;
         if self.which == Which::Main && !state.adopted.is_empty() {
-            let adopted = std::mem::take(&mut state.adopted);
-            self.bulk.extend(adopted.into_iter().map(|stream| Frames::new(Source::Quic(stream))));
+            // One of an earlier connection brings nothing any more.
+            let present = self.quic.as_ref().map(quinn::Connection::stable_id);
+            let adopted = std::mem::take(&mut state.adopted).into_iter();
+            let adopted = adopted.filter(|(connection, _)| Some(*connection) == present);
+            self.bulk.extend(adopted.map(|(_, stream)| Frames::new(Source::Quic(stream))));
             // They have never been polled.
             cx.waker().wake_by_ref();
         }
         sent.map(Ok)
     }
 
-    fn poll_timers(&mut self, cx: &mut Context<'_>) {
+    fn poll_timers(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.which != Which::Main {
-            return;
+            return Ok(());
         }
         if self.tick.as_mut().poll(cx).is_ready() {
             self.tick.as_mut().reset(Instant::now() + self.session.limits.tick());
             // The new time has to be polled, or nothing would wake the task at it.
             let _ = self.tick.as_mut().poll(cx);
+            let now_ms = now_ms();
             let mut state = self.session.state.lock();
-            if !std::mem::take(&mut state.sent_since_tick) {
-                state.put(|_, out| ClientFrame::Heartbeat.put(None, out));
+            if state.core.lease.is_suspect(now_ms) {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "host does not answer heartbeats"));
             }
+            state.put(|core, out| out.into_iter().for_each(|out| core.tick(now_ms, out)));
+            drop(state);
+            self.session.look_at_lease();
         }
         let is_due = self.owed.as_mut().is_some_and(|owed| owed.as_mut().poll(cx).is_ready());
         let mut state = self.session.state.lock();
         if is_due {
             self.owed = None;
             state.is_owed_timed = false;
-            state.put(|core, out| core.put_owed(out));
+            state.put(|core, out| out.into_iter().for_each(|out| core.put_owed(out)));
         }
         if self.owed.is_none() && state.core.is_owing() {
             state.is_owed_timed = true;
@@ -286,6 +319,7 @@ impl Lane {
             let _ = owed.as_mut().poll(cx);
             self.owed = Some(owed);
         }
+        Ok(())
     }
 
     /// Takes in replies that come on streams of their own.
@@ -306,13 +340,6 @@ impl Lane {
             }
         }
         Ok(moved)
-    }
-}
-
-impl Drop for Lane {
-    /// A lane whose runtime was shut down ends its session, so that no caller waits for ever. Otherwise that is done already.
-    fn drop(&mut self) {
-        self.session.end(Ending { cause: "the runtime of its connection was shut down".into() });
     }
 }
 
@@ -343,7 +370,7 @@ impl Shared {
                             }
                             state.core.arrive(&reply, tokens, &mut after);
                         }
-                        HostFrame::Heartbeat => {}
+                        HostFrame::Heartbeat => state.core.lease.answered(),
                         HostFrame::Goodbye { reason } => {
                             tracing::info!(address = %self.address, reason, "host is going away");
                             state.draining = Some(reason.to_owned());

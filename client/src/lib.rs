@@ -21,8 +21,10 @@
 //! # }
 //! ```
 //!
-//! What a failure means is its [`Error::effect`]. A connection that is lost is not made again: calls in flight are
-//! *unknown*, later ones are refused, and a new [`Manager`] is needed.
+//! What a failure means is its [`Error::effect`]. A connection that is lost is made again, and the session goes on: calls in
+//! flight take longer and still happen at most once. Only when the session has ended (this client was silent for longer than
+//! its lease, or the host is gone) are calls in flight *unknown* and later ones refused, and a new [`Manager`] is needed.
+//! [`Manager::on_event`] tells of both.
 //!
 //! [`blocking`] is the same for threads. [`context`] reads and writes the hosts that are known by name.
 
@@ -35,24 +37,31 @@ mod connect;
 pub mod context;
 mod core;
 mod error;
+mod events;
 mod lane;
+mod lease;
 mod manager;
 mod owner;
 mod proxy;
+mod reconnect;
+mod request;
 mod session;
 mod start;
 mod types;
 
 pub use args::{Args, IntoArgs, Keywords};
 pub use call::Call;
-pub use connect::ConnectOptions;
+pub use connect::{ConnectOptions, Fork};
+pub use core::Version;
 pub use error::{ConfigError, Error, StartError};
+pub use events::SessionEvent;
 pub use manager::{Manager, ObjectInfo};
 pub use owner::Owner;
 pub use proxy::{Item, Proxy};
 pub use start::{HostProcess, StartOptions};
 pub use steward_wire::auth::AuthKey;
 pub use steward_wire::describe::{MethodInfo, Param, ParamKind, TypeInfo};
+pub use steward_wire::frame::Grant;
 pub use steward_wire::{Effect, Fault, Ident, Token, Value as AnyValue};
 pub use types::{
     Array, Barrier, BoundedSemaphore, Condition, Dict, Encode, Event, Held, Iter, JoinableQueue, LifoQueue, List, Lock,

@@ -1,19 +1,22 @@
 //! Managers: where proxies come from.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use steward_wire::describe::TypeInfo;
-use steward_wire::frame::Subject;
 use steward_wire::{Token, value};
 
 use crate::args::{Args, IntoArgs};
 use crate::connect::ConnectOptions;
+use crate::connect::Fork;
 use crate::core::Class;
 use crate::error::{ConfigError, Error};
+use crate::events::SessionEvent;
 use crate::owner::Owner;
 use crate::proxy::{Proxy, created, within};
-use crate::session::{Request, Session};
+use crate::request::Request;
+use crate::session::{Delivered, Session};
 use crate::start::{HostProcess, StartOptions};
 use crate::types::{
     Array, Barrier, BoundedSemaphore, Condition, Dict, Event, JoinableQueue, LifoQueue, List, Lock, Namespace,
@@ -115,7 +118,7 @@ impl Manager {
     /// Refused `UnknownType`, or over quota; raised whatever the constructor raises.
     pub async fn create(&self, typeid: &str, args: impl IntoArgs) -> Result<Proxy, Error> {
         let args = within(&self.session, self.owner, || args.into_args());
-        self.create_item(typeid, &args?, None).await
+        self.create_item(typeid, args?, None, None).await
     }
 
     /// Makes an object of this name, or gets the one that has it.
@@ -124,7 +127,23 @@ impl Manager {
     /// As [`Manager::create`]; refused if the name belongs to an object of another type.
     pub async fn create_named(&self, name: &str, typeid: &str, args: impl IntoArgs) -> Result<Proxy, Error> {
         let args = within(&self.session, self.owner, || args.into_args());
-        self.create_item(typeid, &args?, Some(name)).await
+        self.create_item(typeid, args?, Some(name), None).await
+    }
+
+    /// As [`Manager::create_named`]; the name, and with it the object, goes once no session has referred to it for `idle`. Who
+    /// finds the object there already does not change that.
+    ///
+    /// # Errors
+    /// As [`Manager::create_named`].
+    pub async fn create_named_for(
+        &self,
+        name: &str,
+        idle: Duration,
+        typeid: &str,
+        args: impl IntoArgs,
+    ) -> Result<Proxy, Error> {
+        let args = within(&self.session, self.owner, || args.into_args());
+        self.create_item(typeid, args?, Some(name), Some(idle)).await
     }
 
     /// The object of this name, made with the type's defaults if there is none yet.
@@ -143,8 +162,20 @@ impl Manager {
         self.host_proxy().call_proxy("named", (name,)).await
     }
 
-    async fn create_item(&self, typeid: &str, args: &[u8], name: Option<&str>) -> Result<Proxy, Error> {
-        let request = Request::Create { owner: self.owner.number(), typeid, args, name };
+    async fn create_item(
+        &self,
+        typeid: &str,
+        args: Vec<u8>,
+        name: Option<&str>,
+        idle: Option<Duration>,
+    ) -> Result<Proxy, Error> {
+        let request = Request::Create {
+            owner: self.owner.number(),
+            typeid: typeid.into(),
+            args,
+            name: name.map(Into::into),
+            idle_ms: idle.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)),
+        };
         let delivered = self.session.call(Class::Running, request).await?;
         created(&self.session, self.owner, &delivered)
     }
@@ -167,9 +198,36 @@ impl Manager {
                 format!("object {} is kept at `{address}`, this manager is at `{}`", token.ident, self.address());
             return Err(ConfigError::Option(message).into());
         }
-        self.session.adopt(token.ident);
+        self.session.hold_or_adopt(token.ident);
         let token = Token { address: None, ..token.clone() };
         Ok(Proxy::held(Arc::clone(&self.session), token, self.owner))
+    }
+
+    /// The session's number at the host, for logs and listings.
+    pub fn session_number(&self) -> u64 {
+        self.session.shared.number
+    }
+
+    /// Whether there is a connection at this moment. While there is none, calls wait for the next one.
+    pub fn is_connected(&self) -> bool {
+        self.session.shared.state.lock().is_connected()
+    }
+
+    /// Tells `listener` what happens to the session's connection, until the session ends. It is called by the session's own
+    /// task: it must not block.
+    pub fn on_event(&self, listener: impl Fn(&SessionEvent) + Send + Sync + 'static) {
+        self.session.shared.listen(Arc::new(listener));
+    }
+
+    /// Makes a session for somebody else, a child process for instance, that holds what this one holds now:
+    /// [`crate::ConnectOptions::claim`] signs in to it, and there [`Manager::proxy`] turns tokens into proxies. Until then it
+    /// lives as long as this session and a lease more.
+    ///
+    /// # Errors
+    /// Refused `OverQuota` if the tenant has all the sessions it may have.
+    pub async fn fork(&self) -> Result<Fork, Error> {
+        let delivered: Delivered = self.session.call(Class::Running, Request::Fork).await?;
+        Fork::read(&delivered.reply.payload)
     }
 
     /// The host as an object: what it offers itself is called by name.
@@ -182,7 +240,7 @@ impl Manager {
     /// # Errors
     /// [`Error::Connection`]; unknown if the connection is lost meanwhile.
     pub async fn types(&self) -> Result<Vec<TypeInfo>, Error> {
-        let delivered = self.session.call(Class::Running, Request::Describe { subject: Subject::All }).await?;
+        let delivered = self.session.call(Class::Running, Request::DescribeAll).await?;
         value::to_serde(&delivered.reply.payload)
             .map_err(|error| Error::Decode { wanted: "Vec<TypeInfo>", cause: error.to_string() })
     }

@@ -9,15 +9,16 @@ use std::sync::{Arc, OnceLock};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use steward_wire::describe::TypeInfo;
-use steward_wire::frame::Subject;
+use steward_wire::frame::Grant;
 use steward_wire::{Ident, Token, cbor::Reader, value};
 
 use crate::args::IntoArgs;
 use crate::call::{Call, Name};
-use crate::core::Class;
+use crate::core::{Class, Version};
 use crate::error::Error;
 use crate::owner::Owner;
-use crate::session::{Delivered, Request, Session};
+use crate::request::Request;
+use crate::session::{Delivered, Session};
 
 /// A proxy of an object of any type.
 ///
@@ -106,8 +107,14 @@ impl Proxy {
     }
 
     /// What names this object outside the session, in a file for example; [`crate::Manager::proxy`] turns it back
-    /// into a proxy. A token holds no reference: the object may be gone by then.
+    /// into a proxy. A token holds no reference, but the host is told that it leaves: even if nothing else keeps the object, it
+    /// stays for a grace period (10 s by default) for whoever gets the token.
     pub fn token(&self) -> Token {
+        self.handle.session.share(self.handle.ident);
+        self.outside_token()
+    }
+
+    fn outside_token(&self) -> Token {
         let address = Some(self.handle.session.shared.address.clone());
         Token { typeid: self.handle.typeid.clone(), ident: self.handle.ident, address }
     }
@@ -202,8 +209,8 @@ impl Proxy {
         let table = match known {
             Some(table) => table,
             None => {
-                let subject = Subject::Object(handle.ident);
-                let delivered = handle.session.call(Class::Running, Request::Describe { subject }).await?;
+                let request = Request::DescribeObject(handle.ident);
+                let delivered = handle.session.call(Class::Running, request).await?;
                 let [info] =
                     value::to_serde::<[TypeInfo; 1]>(&delivered.reply.payload).map_err(decode_error::<TypeInfo>)?;
                 learn(&handle.session, info)
@@ -275,6 +282,16 @@ impl Item {
         &self.delivered.reply.payload
     }
 
+    /// The object's version that the result shows.
+    pub fn version(&self) -> Version {
+        self.delivered.reply.version
+    }
+
+    /// The grant that came with it: its fence, and whether the previous holder was lost.
+    pub fn grant(&self) -> Option<Grant> {
+        self.delivered.reply.grant
+    }
+
     /// Decodes it.
     ///
     /// # Errors
@@ -310,7 +327,7 @@ impl Serialize for Proxy {
         let session = &self.handle.session;
         let is_inside =
             SCOPE.with(|scope| matches!(&*scope.borrow(), Some((current, _)) if Arc::ptr_eq(current, session)));
-        let mut token = self.token();
+        let mut token = if is_inside { self.outside_token() } else { self.token() };
         if is_inside {
             token.address = None;
         }

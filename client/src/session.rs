@@ -3,30 +3,37 @@
 //! A caller appends its frame under the lock. The first one since the lane's task last ran also tries to write
 //! it there and then, so that a lone call costs no hop on its way out; those that follow leave it to the task, which
 //! sends them together.
+//!
+//! The session outlives its connections: while there is none, requests are only written down, and the next connection
+//! begins by sending them (`reconnect.rs`).
 
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
-use steward_wire::frame::{self, ClientFrame, Guard, Method, Subject};
+use steward_wire::frame::ClientFrame;
 use steward_wire::{Effect, Fault, Ident, value};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
+use crate::connect::{Dialer, Link};
 use crate::core::{After, Class, Core, Ending, Reply};
 use crate::error::Error;
-use crate::lane::{Frames, Lane, Sink};
+use crate::events::{Listener, SessionEvent};
+use crate::lane::{Lane, Sink};
+use crate::lease::Lease;
 use crate::proxy::Table;
+use crate::reconnect;
+use crate::request::Request;
+use crate::types::Hold;
 
 /// Bytes that wait to be sent on a lane before further callers wait for room.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
 /// Bulk calls under way at once; further callers wait. The host takes 64 streams of which one is the lane.
 const BULK_CALLS_MAX: usize = 16;
-/// What a call's frame takes beyond its arguments, at most, but for the names in it.
-const HEAD_BYTES_MAX: usize = 256;
 
 /// What the host told at sign-in, and what the client keeps to.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +60,7 @@ pub(crate) enum Which {
 /// One direction of one connection.
 #[derive(Debug)]
 pub(crate) struct Pipe {
-    pub(crate) sink: Sink,
+    sink: Sink,
     /// Frames; those before `sent` have left.
     out: Vec<u8>,
     sent: usize,
@@ -89,17 +96,25 @@ impl Pipe {
 }
 
 /// What the lock guards.
-#[derive(Debug)]
 pub(crate) struct State {
     pub(crate) core: Core,
-    /// By [`Which`].
-    pub(crate) pipes: [Option<Pipe>; 2],
-    /// Receiving halves of bulk calls, on their way to the lane's task.
-    pub(crate) adopted: Vec<quinn::RecvStream>,
+    /// By [`Which`]; none while there is no connection.
+    pipes: [Option<Pipe>; 2],
+    /// Of a session over QUIC, while there is a connection.
+    quic: Option<quinn::Connection>,
+    /// A further connection was lost, and why: then all are made again.
+    broken: Option<String>,
+    /// Rises with every connection of the lane.
+    pub(crate) generation: u64,
+    /// Those who want to know when the lock or permit that they hold may be lost.
+    watching: Vec<Weak<Hold>>,
+    /// They were told, and the lease was not confirmed since.
+    doubted: bool,
+    listeners: Vec<Listener>,
+    /// Receiving halves of bulk calls on their way to the lane's task, with the connection that they belong to.
+    pub(crate) adopted: Vec<(usize, quinn::RecvStream)>,
     /// Somebody has called since the lane's task last ran.
     called_since_turn: bool,
-    /// Something was sent since the heartbeat's last tick.
-    pub(crate) sent_since_tick: bool,
     /// The lane's task knows that something is owed.
     pub(crate) is_owed_timed: bool,
     /// The host takes no new calls, and why.
@@ -109,17 +124,23 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Appends frames to the main lane.
-    pub(crate) fn put(&mut self, append: impl FnOnce(&mut Core, &mut Vec<u8>)) {
-        if let Some(main) = &mut self.pipes[Which::Main as usize] {
-            let before = main.out.len();
-            append(&mut self.core, &mut main.out);
-            self.sent_since_tick |= main.out.len() > before;
-        }
+    /// Lets `append` append frames to the main lane, if there is one.
+    pub(crate) fn put<R>(&mut self, append: impl FnOnce(&mut Core, Option<&mut Vec<u8>>) -> R) -> R {
+        append(&mut self.core, self.pipes[Which::Main as usize].as_mut().map(|pipe| &mut pipe.out))
+    }
+
+    /// Whether there is a connection.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.pipes[Which::Main as usize].is_some()
     }
 
     /// For a lane's task. Ready once the session is closing and everything is sent.
     pub(crate) fn poll_flush(&mut self, which: Which, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        if which == Which::Main
+            && let Some(cause) = self.broken.take()
+        {
+            return Err(io::Error::other(cause));
+        }
         let Some(pipe) = &mut self.pipes[which as usize] else { return Ok(Poll::Ready(())) };
         match &mut pipe.waker {
             Some(known) if known.will_wake(cx.waker()) => {}
@@ -135,6 +156,13 @@ impl State {
         Ok(if flushed.is_ready() && self.closing { Poll::Ready(()) } else { Poll::Pending })
     }
 
+    /// The lane sends nothing more.
+    pub(crate) fn finish(&mut self) {
+        if let Some(Pipe { sink: Sink::Quic(stream), .. }) = &mut self.pipes[Which::Main as usize] {
+            let _ = stream.finish();
+        }
+    }
+
     /// Tells the lane's task that there is something to do.
     pub(crate) fn lane(&self, which: Which) -> Option<Waker> {
         self.pipes[which as usize].as_ref().and_then(|pipe| pipe.waker.clone())
@@ -142,18 +170,20 @@ impl State {
 }
 
 /// What callers and lanes share.
-#[derive(Debug)]
 pub(crate) struct Shared {
     /// As it was dialled.
     pub(crate) address: String,
+    /// Its number at the host.
+    pub(crate) number: u64,
     pub(crate) limits: Bounds,
-    pub(crate) quic: Option<quinn::Connection>,
     pub(crate) state: Mutex<State>,
     /// Permits for calls that run, and for those that may park. A call's permit comes back with its reply.
     running: Semaphore,
     parked: Semaphore,
     /// Told when the session has ended.
     ended: Notify,
+    /// Told when the session is to end soon: whoever makes connections stops.
+    pub(crate) closing: Notify,
 }
 
 impl Shared {
@@ -187,21 +217,126 @@ impl Shared {
     }
 
     pub(crate) fn end(&self, ending: Ending) {
-        tracing::debug!(address = %self.address, cause = ending.cause, "session ended");
         let mut after = After::default();
+        let event = SessionEvent::Ended { cause: ending.cause.clone() };
         {
             let mut state = self.state.lock();
-            state.core.end(ending, &mut after);
-            for pipe in std::mem::take(&mut state.pipes).into_iter().flatten() {
-                after.wakers.extend(pipe.room);
-                after.wakers.extend(pipe.waker);
+            if state.core.ended().is_some() {
+                return;
             }
-            state.adopted.clear();
+            state.core.end(ending, &mut after);
+            Self::unplug(&mut state, &mut after);
         }
         self.running.close();
         self.parked.close();
         self.settle(after);
         self.ended.notify_waiters();
+        self.tell_watching();
+        self.tell(&event);
+    }
+
+    /// There is no connection any more.
+    pub(crate) fn unplugged(&self) {
+        let mut after = After::default();
+        Self::unplug(&mut self.state.lock(), &mut after);
+        self.settle(after);
+    }
+
+    fn unplug(state: &mut State, after: &mut After) {
+        for pipe in std::mem::take(&mut state.pipes).into_iter().flatten() {
+            after.wakers.extend(pipe.room);
+            after.wakers.extend(pipe.waker);
+        }
+        (state.quic, state.broken) = (None, None);
+        state.adopted.clear();
+    }
+
+    /// A new connection carries on, whose sign-in was begun at `since_ms`: says on it all that the host may not have had. Gives
+    /// what is to be sent by other ways.
+    pub(crate) fn plug(&self, sink: Sink, quic: Option<quinn::Connection>, since_ms: u64) -> Vec<Bytes> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let mut pipe = Pipe::new(sink);
+        state.core.lease.resumed(since_ms);
+        state.doubted = false;
+        let bulk = state.core.resume(&mut pipe.out);
+        state.pipes = [Some(pipe), None];
+        state.quic = quic;
+        state.generation += 1;
+        bulk
+    }
+
+    /// A further connection was lost: the lane's task ends its own, and all are made again.
+    pub(crate) fn break_off(&self, generation: u64, cause: &str) {
+        let lane = {
+            let mut state = self.state.lock();
+            if state.generation != generation || !state.is_connected() {
+                return;
+            }
+            state.broken = Some(cause.to_owned());
+            state.lane(Which::Main)
+        };
+        lane.into_iter().for_each(Waker::wake);
+    }
+
+    /// The connection of a session over QUIC.
+    pub(crate) fn quic(&self) -> Option<quinn::Connection> {
+        self.state.lock().quic.clone()
+    }
+
+    /// Whether the session surely lives, unless the host is gone.
+    pub(crate) fn is_believed(&self) -> bool {
+        let state = self.state.lock();
+        state.core.ended().is_none() && now_ms() < state.core.lease.believed_until_ms()
+    }
+
+    /// Tells those who hold something once the lease can no longer be believed in. Returns when to look again.
+    pub(crate) fn look_at_lease(&self) -> u64 {
+        let (until_ms, doubts) = {
+            let mut state = self.state.lock();
+            let until_ms = state.core.lease.believed_until_ms();
+            let doubts = !state.doubted && until_ms <= now_ms();
+            state.doubted = until_ms <= now_ms();
+            (until_ms, doubts)
+        };
+        if doubts {
+            tracing::warn!(address = %self.address, session = self.number, "session may have ended: its lease is over");
+            self.tell_watching();
+            self.tell(&SessionEvent::Doubted);
+        }
+        until_ms
+    }
+
+    fn tell_watching(&self) {
+        let watching = std::mem::take(&mut self.state.lock().watching);
+        watching.iter().filter_map(Weak::upgrade).for_each(|hold| hold.lose());
+    }
+
+    /// Tells `hold` when it may be lost, at once if it may be already.
+    pub(crate) fn watch(&self, hold: &Arc<Hold>) {
+        {
+            let mut state = self.state.lock();
+            if state.core.ended().is_none() && now_ms() < state.core.lease.believed_until_ms() {
+                state.watching.retain(|hold| hold.strong_count() > 0);
+                return state.watching.push(Arc::downgrade(hold));
+            }
+        }
+        hold.lose();
+    }
+
+    pub(crate) fn listen(&self, listener: Listener) {
+        self.state.lock().listeners.push(listener);
+    }
+
+    pub(crate) fn tell(&self, event: &SessionEvent) {
+        match event {
+            SessionEvent::Ended { cause } => {
+                tracing::debug!(address = %self.address, session = self.number, cause, "session ended");
+            }
+            event => tracing::info!(address = %self.address, session = self.number, ?event, "session"),
+        }
+        let listeners = self.state.lock().listeners.clone();
+        listeners.iter().for_each(|listener| listener(event));
     }
 
     fn lost(&self, cause: &str) -> Error {
@@ -209,78 +344,18 @@ impl Shared {
     }
 }
 
-/// How a further connection of a session is made: only the Unix socket needs one.
-pub(crate) type Dial =
-    Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(Sink, Frames), Error>> + Send>> + Send + Sync>;
-
 /// The handle that managers and proxies share. The session ends, with a goodbye, when the last one goes.
 pub(crate) struct Session {
     pub(crate) shared: Arc<Shared>,
-    runtime: tokio::runtime::Handle,
+    pub(crate) runtime: tokio::runtime::Handle,
     bulk: Semaphore,
-    dial: Option<Dial>,
-    /// Held while the further connection is being made.
-    dialling: tokio::sync::Mutex<()>,
+    pub(crate) dialer: Arc<Dialer>,
     pub(crate) tables: Mutex<HashMap<String, Arc<Table>>>,
 }
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session").field("address", &self.shared.address).finish_non_exhaustive()
-    }
-}
-
-/// What is sent, but for its seq.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Request<'a> {
-    Call {
-        ident: Ident,
-        owner: u64,
-        method: Method<'a>,
-        args: &'a [u8],
-        deadline_ms: Option<u64>,
-        guard: Option<Guard>,
-    },
-    Create {
-        owner: u64,
-        typeid: &'a str,
-        args: &'a [u8],
-        name: Option<&'a str>,
-    },
-    Describe {
-        subject: Subject<'a>,
-    },
-}
-
-impl<'a> Request<'a> {
-    fn target(&self) -> (Ident, u64) {
-        match *self {
-            Self::Call { ident, owner, .. } => (ident, owner),
-            Self::Create { owner, .. } => (Ident::HOST, owner),
-            Self::Describe { .. } => (Ident::HOST, 0),
-        }
-    }
-
-    fn bytes_max(&self) -> usize {
-        HEAD_BYTES_MAX
-            + match *self {
-                Self::Call { args, method: Method::Name(name), .. } => args.len() + name.len(),
-                Self::Call { args, .. } => args.len(),
-                Self::Create { typeid, args, name, .. } => args.len() + typeid.len() + name.map_or(0, str::len),
-                Self::Describe { .. } => 0,
-            }
-    }
-
-    fn frame(self, seq: u64) -> ClientFrame<'a> {
-        match self {
-            Self::Call { ident, owner, method, args, deadline_ms, guard } => {
-                ClientFrame::Call(frame::Call { seq, ident, owner, method, args, deadline_ms, guard })
-            }
-            Self::Create { owner, typeid, args, name } => {
-                ClientFrame::Create(frame::Create { seq, owner, typeid, args, name, idle_ms: None })
-            }
-            Self::Describe { subject } => ClientFrame::Describe { seq, subject },
-        }
     }
 }
 
@@ -291,8 +366,6 @@ struct Flight<'a> {
     target: (Ident, u64),
     /// Objects that its arguments name, held until it is over.
     named: Vec<Ident>,
-    /// Its frame has left, or will for certain.
-    sent: bool,
     fetched: bool,
 }
 
@@ -308,38 +381,47 @@ impl Drop for Flight<'_> {
         let mut after = After::default();
         {
             let mut state = shared.state.lock();
-            if self.sent {
-                let (seq, target) = (self.seq, self.target);
-                state.put(|core, out| core.abandon(seq, target, out));
-                after.wakers.extend(state.lane(Which::Main));
-            } else {
-                state.core.withdraw(self.seq, &mut after);
-            }
+            let (seq, target) = (self.seq, self.target);
+            state.put(|core, out| core.abandon(seq, target, out));
+            after.wakers.extend(state.lane(Which::Main));
             shared.put_releases(&mut state, &mut after);
         }
         shared.settle(after);
     }
 }
 
+/// Milliseconds of a clock that goes on while the machine sleeps.
+pub(crate) fn now_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    now.tv_sec as u64 * 1_000 + now.tv_nsec as u64 / 1_000_000
+}
+
 impl Session {
-    /// A session over a signed-in connection. Its lane runs on the runtime that this is called on.
+    /// A session over a signed-in connection, whose sign-in was begun at `since_ms`. Its lane runs on the runtime that this is
+    /// called on. `inherited`: what it holds from the start.
     pub(crate) fn start(
-        address: String,
+        dialer: Dialer,
         limits: Bounds,
-        quic: Option<quinn::Connection>,
-        sink: Sink,
-        frames: Frames,
-        dial: Option<Dial>,
+        link: Link,
+        since_ms: u64,
+        inherited: impl Iterator<Item = Ident>,
     ) -> Arc<Self> {
+        let mut core = Core::new(Lease::new(limits.lease_ms, since_ms));
+        core.inherit(inherited);
         let shared = Arc::new(Shared {
-            address,
-            quic,
+            address: dialer.address().to_owned(),
+            number: dialer.session(),
             state: Mutex::new(State {
-                core: Core::new(),
-                pipes: [Some(Pipe::new(sink)), None],
+                core,
+                pipes: [Some(Pipe::new(link.sink)), None],
+                quic: link.quic,
+                broken: None,
+                generation: 0,
+                watching: Vec::new(),
+                doubted: false,
+                listeners: Vec::new(),
                 adopted: Vec::new(),
                 called_since_turn: false,
-                sent_since_tick: false,
                 is_owed_timed: false,
                 draining: None,
                 closing: false,
@@ -348,22 +430,23 @@ impl Session {
             parked: Semaphore::new(limits.calls_parked_max.clamp(1, Semaphore::MAX_PERMITS)),
             limits,
             ended: Notify::new(),
+            closing: Notify::new(),
         });
+        let dialer = Arc::new(dialer);
         // The task is not joined: it ends with the session, which `close` waits for.
-        tokio::spawn(Lane::run(Which::Main, Arc::clone(&shared), frames));
+        tokio::spawn(reconnect::serve(Arc::clone(&shared), Arc::clone(&dialer), link.frames));
         Arc::new(Self {
             shared,
             runtime: tokio::runtime::Handle::current(),
             bulk: Semaphore::new(BULK_CALLS_MAX),
-            dial,
-            dialling: tokio::sync::Mutex::new(()),
+            dialer,
             tables: Mutex::new(HashMap::new()),
         })
     }
 
     /// Sends a request and waits for its reply, first for its turn if too many are under way. Dropping the future
     /// gives the call up: what the host has not begun never happens, and a lock that is granted all the same is released.
-    pub(crate) async fn call(self: &Arc<Self>, class: Class, request: Request<'_>) -> Result<Delivered, Error> {
+    pub(crate) async fn call(self: &Arc<Self>, class: Class, request: Request) -> Result<Delivered, Error> {
         let permit = self.permit(class).await?;
         let bytes = request.bytes_max();
         let limit = self.shared.limits.request_bytes_max;
@@ -413,15 +496,14 @@ impl Session {
         }
     }
 
-    /// Waits for room in a lane and calls `then` under the lock. `then` gives back what is to be woken.
+    /// Waits for room in a lane, should there be one, and calls `then` under the lock.
     async fn with_room<R>(&self, which: Which, mut then: impl FnMut(&mut State) -> R) -> Result<R, Error> {
         poll_fn(|cx| {
             let mut state = self.shared.state.lock();
             self.is_usable(&state)?;
-            let Some(pipe) = &mut state.pipes[which as usize] else {
-                return Poll::Ready(Err(self.shared.lost("connection was never made")));
-            };
-            if pipe.unsent() >= UNSENT_BYTES_MAX {
+            if let Some(pipe) = &mut state.pipes[which as usize]
+                && pipe.unsent() >= UNSENT_BYTES_MAX
+            {
                 pipe.room.push(cx.waker().clone());
                 return Poll::Pending;
             }
@@ -430,15 +512,19 @@ impl Session {
         .await
     }
 
-    async fn send(&self, permit: SemaphorePermit<'_>, class: Class, request: Request<'_>) -> Result<Flight<'_>, Error> {
+    async fn send(&self, permit: SemaphorePermit<'_>, class: Class, request: Request) -> Result<Flight<'_>, Error> {
         let target = request.target();
+        let mut request = Some(request);
         let (seq, lane) = self
             .with_room(Which::Main, |state| {
-                let State { core, pipes, called_since_turn, sent_since_tick, .. } = state;
-                let pipe = pipes[Which::Main as usize].as_mut().expect("there is room in it");
+                let request = request.take().expect("a request is sent once");
+                let State { core, pipes, called_since_turn, .. } = state;
+                let Some(pipe) = pipes[Which::Main as usize].as_mut() else {
+                    return (core.send(None, class, true, request), None);
+                };
                 let is_first = pipe.unsent() == 0 && !*called_since_turn;
-                let seq = core.send(&mut pipe.out, class, target, true, |seq| request.frame(seq));
-                (*called_since_turn, *sent_since_tick) = (true, true);
+                let seq = core.send(Some(&mut pipe.out), class, true, request);
+                *called_since_turn = true;
                 // An error is the lane's to find: it polls the same sink.
                 let is_sent = is_first && pipe.poll_flush(&mut Context::from_waker(Waker::noop())).is_ready();
                 (seq, if is_sent { None } else { pipe.waker.clone() })
@@ -448,72 +534,58 @@ impl Session {
         if let Some(lane) = lane {
             lane.wake();
         }
-        Ok(Flight { session: self, seq, target, named: Vec::new(), sent: true, fetched: false })
+        Ok(Flight { session: self, seq, target, named: Vec::new(), fetched: false })
     }
 
     async fn send_bulk(
         &self,
         permit: SemaphorePermit<'_>,
         class: Class,
-        request: Request<'_>,
+        request: Request,
     ) -> Result<Flight<'_>, Error> {
         // One permit for each call while it is being sent: that bounds the frames in memory.
         let _sending = self.bulk.acquire().await.expect("the semaphore is never closed");
         let target = request.target();
         // Another stream has no order with the lane, on which these must not be dropped before the call is there.
         let mut named = Vec::new();
-        if let Request::Call { args, .. } | Request::Create { args, .. } = request {
-            value::tokens(args, &mut |ident| named.push(ident));
-        }
+        value::tokens(request.args(), &mut |ident| named.push(ident));
         let seq = {
             let mut state = self.shared.state.lock();
             self.is_usable(&state)?;
             named.retain(|&ident| state.core.hold_known(ident));
-            state.core.expect(class, target, true)
+            state.core.send_bulk(class, target)
         };
         permit.forget();
-        let mut flight = Flight { session: self, seq, target, named, sent: false, fetched: false };
-        let mut bytes = Vec::with_capacity(request.bytes_max());
-        request.frame(seq).put(None, &mut bytes);
-        let lane = match &self.shared.quic {
-            Some(quic) => {
-                let (send, receive) = quic.open_bi().await.map_err(|error| self.shared.lost(&error.to_string()))?;
-                let mut send = ResetOnDrop(Some(send));
-                send.write_all(&bytes).await.map_err(|error| self.shared.lost(&error.to_string()))?;
-                let mut state = self.shared.state.lock();
-                state.adopted.push(receive);
-                state.lane(Which::Main)
-            }
-            None => {
-                self.further_connection().await?;
-                self.with_room(Which::Bulk, |state| {
-                    let pipe = state.pipes[Which::Bulk as usize].as_mut().expect("there is room in it");
-                    pipe.out.append(&mut bytes);
-                    pipe.waker.clone()
-                })
-                .await?
-            }
-        };
-        flight.sent = true;
-        if let Some(lane) = lane {
-            lane.wake();
+        let flight = Flight { session: self, seq, target, named, fetched: false };
+        let mut frame = Vec::with_capacity(request.bytes_max());
+        request.frame(seq).put(None, &mut frame);
+        drop(request);
+        let frame = Bytes::from(frame);
+        // From here on every new connection sends it again, so that what goes wrong with this one does not matter.
+        self.shared.state.lock().core.made(seq, frame.clone());
+        match self.dialer.is_quic() {
+            true => self.shared.send_stream(frame).await,
+            false => self.send_further(frame).await,
         }
         Ok(flight)
     }
 
-    /// Makes the further connection of a session on a Unix socket, once.
-    async fn further_connection(&self) -> Result<(), Error> {
-        let _dialling = self.dialling.lock().await;
-        if self.shared.state.lock().pipes[Which::Bulk as usize].is_some() {
-            return Ok(());
-        }
-        let Some(dial) = &self.dial else { return Err(self.shared.lost("no further connection can be made")) };
+    /// Sends a frame by the further connection of a session on a Unix socket, which is made for the first one.
+    async fn send_further(&self, frame: Bytes) {
         // The caller's thread may have no runtime: dialling needs one. The task is joined here.
-        let (sink, frames) =
-            self.runtime.spawn(dial()).await.map_err(|error| self.shared.lost(&error.to_string()))??;
-        self.shared.state.lock().pipes[Which::Bulk as usize] = Some(Pipe::new(sink));
-        self.runtime.spawn(Lane::run(Which::Bulk, Arc::clone(&self.shared), frames));
-        Ok(())
+        let (shared, dialer) = (Arc::clone(&self.shared), Arc::clone(&self.dialer));
+        let made = self.runtime.spawn(async move { shared.further_connection(&dialer).await }).await;
+        if !matches!(made, Ok(true)) {
+            return;
+        }
+        let sent = self.with_room(Which::Bulk, |state| {
+            let pipe = state.pipes[Which::Bulk as usize].as_mut()?;
+            pipe.out.extend_from_slice(&frame);
+            pipe.waker.clone()
+        });
+        if let Ok(Some(lane)) = sent.await {
+            lane.wake();
+        }
     }
 
     /// Releases a lock without waiting: what dropping a guard does.
@@ -560,6 +632,23 @@ impl Session {
         }
     }
 
+    /// Holds an object that the session has a reference to already, or asks for one.
+    pub(crate) fn hold_or_adopt(&self, ident: Ident) {
+        if !self.shared.state.lock().core.hold_known(ident) {
+            self.adopt(ident);
+        }
+    }
+
+    /// A token of an object leaves this session.
+    pub(crate) fn share(&self, ident: Ident) {
+        let lane = {
+            let mut state = self.shared.state.lock();
+            state.put(|core, out| core.share(ident, out));
+            state.lane(Which::Main)
+        };
+        lane.into_iter().for_each(Waker::wake);
+    }
+
     /// Ends the session in good order and waits for that, a second at most.
     pub(crate) async fn close(&self) {
         self.goodbye();
@@ -578,13 +667,16 @@ impl Session {
             if !state.closing {
                 state.closing = true;
                 state.put(|core, out| {
-                    core.put_owed(out);
-                    ClientFrame::Goodbye.put(None, out);
+                    if let Some(out) = out {
+                        core.put_owed(out);
+                        ClientFrame::Goodbye.put(None, out);
+                    }
                 });
             }
             [Which::Main, Which::Bulk].into_iter().filter_map(|which| state.lane(which)).collect()
         };
         lanes.into_iter().for_each(Waker::wake);
+        self.shared.closing.notify_one();
     }
 }
 
@@ -594,13 +686,79 @@ impl Drop for Session {
     }
 }
 
+impl Shared {
+    /// Sends a frame on a stream of its own. Should that fail the connection is lost, and the next one sends it again.
+    pub(crate) async fn send_stream(&self, frame: Bytes) {
+        let Some(quic) = self.state.lock().quic.clone() else { return };
+        let Ok((send, receive)) = quic.open_bi().await else { return };
+        let mut send = ResetOnDrop(Some(send));
+        if send.write_all(frame).await.is_err() {
+            return;
+        }
+        let lane = {
+            let mut state = self.state.lock();
+            state.adopted.push((quic.stable_id(), receive));
+            state.lane(Which::Main)
+        };
+        lane.into_iter().for_each(Waker::wake);
+    }
+
+    /// Makes the further connection of a session on a Unix socket, if there is none; says whether there is one now.
+    pub(crate) async fn further_connection(self: &Arc<Self>, dialer: &Arc<Dialer>) -> bool {
+        let mut dialling = dialer.begin().await;
+        let generation = {
+            let state = self.state.lock();
+            if !state.is_connected() || state.pipes[Which::Bulk as usize].is_some() {
+                return state.is_connected();
+            }
+            state.generation
+        };
+        match dialling.dial().await {
+            Ok(Link { sink, frames, .. }) => {
+                let mut state = self.state.lock();
+                if state.generation != generation || !state.is_connected() {
+                    return false;
+                }
+                state.pipes[Which::Bulk as usize] = Some(Pipe::new(sink));
+                drop(state);
+                tokio::spawn(Lane::run_further(Arc::clone(self), frames, generation));
+                true
+            }
+            Err(error) => {
+                self.break_off(generation, &error.to_string());
+                false
+            }
+        }
+    }
+
+    /// Sends again what goes by other ways than the lane.
+    pub(crate) async fn send_again(self: &Arc<Self>, dialer: &Arc<Dialer>, frames: Vec<Bytes>) {
+        for frame in frames {
+            if dialer.is_quic() {
+                self.send_stream(frame).await;
+            } else if self.further_connection(dialer).await {
+                let lane = {
+                    let mut state = self.state.lock();
+                    // The frames are kept anyway until their replies are there, so room is not waited for.
+                    let pipe = state.pipes[Which::Bulk as usize].as_mut();
+                    pipe.map(|pipe| {
+                        pipe.out.extend_from_slice(&frame);
+                        pipe.waker.clone()
+                    })
+                };
+                lane.flatten().into_iter().for_each(Waker::wake);
+            }
+        }
+    }
+}
+
 /// A bulk call's stream: given up before all of it is written, it is reset, so that no half frame looks whole.
 struct ResetOnDrop(Option<quinn::SendStream>);
 
 impl ResetOnDrop {
-    async fn write_all(&mut self, bytes: &[u8]) -> Result<(), quinn::WriteError> {
+    async fn write_all(&mut self, bytes: Bytes) -> Result<(), quinn::WriteError> {
         if let Some(stream) = &mut self.0 {
-            stream.write_all(bytes).await?;
+            stream.write_chunk(bytes).await?;
         }
         // From here on dropping it finishes it, which sends what is buffered.
         self.0.take().map_or(Ok(()), |mut stream| stream.finish().map_err(Into::into))

@@ -370,7 +370,18 @@ mod tests {
         let found: Vec<_> = (1..=10).map(|seq| known(&mut calls, seq)).collect();
         assert_eq!(
             found,
-            ["joined", "reply", "Forgotten", "Forgotten", "Forgotten", "Forgotten", "reply", "Forgotten", "reply", "new"]
+            [
+                "joined",
+                "reply",
+                "Forgotten",
+                "Forgotten",
+                "Forgotten",
+                "Forgotten",
+                "reply",
+                "Forgotten",
+                "reply",
+                "new"
+            ]
         );
         calls.acknowledge(&Acked { floor: 5, ranges: vec![] }).unwrap();
         assert_eq!(calls.acked, BTreeMap::from([(5, 6), (8, 8)]));

@@ -185,12 +185,29 @@ pub(crate) struct Undelivered {
 /// An input on its way into a cell.
 enum Work<'a> {
     Call(CallWork<'a>),
-    Cancel { call: CallId, why: Why },
-    OwnerLost { session: u64, orderly: bool },
+    Cancel {
+        call: CallId,
+        why: Why,
+    },
+    OwnerLost {
+        session: u64,
+        orderly: bool,
+    },
     Undelivered(Undelivered),
-    Returned { tag: u64, outcome: Result<Vec<u8>, Fault> },
-    Join { to: ReplyTo, typeid: &'static str, facet: Facet, args: Vec<u8>, tokens: bool },
-    Leave { facet: Facet },
+    Returned {
+        tag: u64,
+        outcome: Result<Vec<u8>, Fault>,
+    },
+    Join {
+        to: ReplyTo,
+        typeid: &'static str,
+        facet: Facet,
+        args: Vec<u8>,
+        tokens: bool,
+    },
+    Leave {
+        facet: Facet,
+    },
     /// A lock was freed that guards calls parked here.
     Recheck,
     Tick,
@@ -364,8 +381,7 @@ impl Cell {
                 let args = Args::new(&args, tokens);
                 let input = Input::Join { call: id, typeid, to: facet, args };
                 let owner = Owner { session: 0, thread: 0 };
-                let parked =
-                    Parked { to, facet: 0, method: u16::MAX, owner, tokens, refused: None, deadline_ms: None };
+                let parked = Parked { to, facet: 0, method: u16::MAX, owner, tokens, refused: None, deadline_ms: None };
                 self.step_call(core, id, parked, None, input, now_ms, out);
             }
             Work::Cancel { call, why } => {

@@ -43,7 +43,7 @@ pub(crate) fn frame(session: &Arc<Session>, lane: &Arc<Lane>, body: &[u8]) -> Re
         ClientFrame::Upload(upload) => {
             let fault = Fault::refused("Unsupported", "uploading a plugin is not supported by this host");
             to(session, lane, upload.seq, false).fail(&fault);
-        },
+        }
     }
     Ok(())
 }

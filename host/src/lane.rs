@@ -72,7 +72,13 @@ struct Out {
 impl Lane {
     pub(crate) fn new(limits: &Limits, kind: LaneKind) -> Arc<Self> {
         let bulk_bytes_min = if kind == LaneKind::Main { limits.bulk_bytes_min } else { usize::MAX };
-        Arc::new(Self { out: Mutex::default(), kind, reply_bytes_max: limits.reply_bytes_max, bulk_bytes_min, fills_up: AtomicBool::new(false) })
+        Arc::new(Self {
+            out: Mutex::default(),
+            kind,
+            reply_bytes_max: limits.reply_bytes_max,
+            bulk_bytes_min,
+            fills_up: AtomicBool::new(false),
+        })
     }
 
     /// A call came by this lane; its reply will go the same way.

@@ -142,12 +142,10 @@ impl Session {
     /// Replaces the secret if `is_held` says that the client holds the present one; says whether it did.
     pub(crate) fn rotate_secret(&self, next: &Zeroizing<[u8; 32]>, is_held: impl Fn(&[u8; 32]) -> bool) -> bool {
         let mut secrets = self.secrets.lock();
-        let held = secrets.iter().any(|secret| is_held(secret));
-        if held && !self.is_ended() {
-            secrets.swap(0, 1);
-            secrets[0] = next.clone();
-        }
-        held && !self.is_ended()
+        let Some(held) = secrets.iter().find(|secret| is_held(secret)).cloned() else { return false };
+        // The one that the client has stays, however often welcomes are lost on their way to it.
+        *secrets = [next.clone(), held];
+        !self.is_ended()
     }
 
     /// Renews the lease.

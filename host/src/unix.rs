@@ -138,7 +138,10 @@ async fn connection(tenants: Arc<Tenants>, peers: Arc<Peers>, mut stream: UnixSt
 }
 
 /// Becomes readable when a process ends; `None` where the system does not tell.
-#[expect(deprecated, reason = "an owned descriptor keeps its number, which is what the sound way makes unsafe code promise")]
+#[expect(
+    deprecated,
+    reason = "an owned descriptor keeps its number, which is what the sound way makes unsafe code promise"
+)]
 fn process_death(pid: i32) -> Option<AsyncFd<OwnedFd>> {
     let pid = rustix::process::Pid::from_raw(pid)?;
     let death = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK).ok()?;

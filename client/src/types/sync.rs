@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use steward_wire::frame::{Grant, Guard};
 use steward_wire::{Fault, value};
 
@@ -144,18 +145,34 @@ pub struct Held {
     released: bool,
 }
 
-/// What a wait on the lock's condition changes.
-#[derive(Debug)]
+/// What a wait on the lock's condition changes, and the end of the session's lease.
 pub(crate) struct Hold {
     fence: AtomicU64,
     /// A wait gave it up and was not answered: it is not held any more, or nobody can tell.
     lost: AtomicBool,
+    /// To be told, once, when it may be lost.
+    on_lost: Mutex<Vec<OnLost>>,
+}
+
+type OnLost = Box<dyn FnOnce() + Send>;
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hold").field("fence", &self.fence).field("lost", &self.lost).finish_non_exhaustive()
+    }
 }
 
 impl Hold {
     /// A wait begins: if it is never answered, the lock is lost.
     pub(crate) fn give_up(&self) {
         self.lost.store(true, Ordering::Release);
+    }
+
+    /// It may be lost: tells those who want to know.
+    pub(crate) fn lose(&self) {
+        for on_lost in std::mem::take(&mut *self.on_lost.lock()) {
+            on_lost();
+        }
     }
 
     /// The wait was answered: the lock is held again.
@@ -175,7 +192,11 @@ impl Held {
         match delivered.reply.grant {
             Some(grant) if taken => Ok(Some(Self {
                 proxy: proxy.clone(),
-                hold: Arc::new(Hold { fence: AtomicU64::new(grant.fence), lost: AtomicBool::new(false) }),
+                hold: Arc::new(Hold {
+                    fence: AtomicU64::new(grant.fence),
+                    lost: AtomicBool::new(false),
+                    on_lost: Mutex::default(),
+                }),
                 abandoned: grant.abandoned,
                 released: false,
             })),
@@ -193,6 +214,24 @@ impl Held {
     /// The previous holder's session ended while it held the lock: what it protects may be half done.
     pub fn is_abandoned(&self) -> bool {
         self.abandoned
+    }
+
+    /// Whether it is surely still held: no wait on its condition has given it up, and the session's lease has not ended, which
+    /// this side counts from when it last sent what the host has surely had, less a margin. False means that it *may* be
+    /// lost: somebody else may hold it already. True is certain, unless somebody released this very lock, or the host itself
+    /// is gone.
+    ///
+    /// It is a look at a clock, and time goes on after it. What must not happen once the lock is lost belongs under
+    /// [`crate::Call::guard`], or under [`Held::fence`] where it happens elsewhere.
+    pub fn is_held(&self) -> bool {
+        !self.hold.lost.load(Ordering::Acquire) && self.proxy.handle.session.shared.is_believed()
+    }
+
+    /// Calls `on_lost`, once, when it may be lost: when the lease can no longer be believed in, or the session ends. At
+    /// once if that is so already, not at all if this is dropped before. It runs on the session's own task: it must not block.
+    pub fn on_lost(&self, on_lost: impl FnOnce() + Send + 'static) {
+        self.hold.on_lost.lock().push(Box::new(on_lost));
+        self.proxy.handle.session.shared.watch(&self.hold);
     }
 
     /// Releases it and waits for the host to say so.

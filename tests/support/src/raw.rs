@@ -242,7 +242,9 @@ impl RawClient {
     /// If the host sends what is no frame.
     pub async fn reply(&mut self) -> Result<RawReply, String> {
         let body = loop {
-            let Some(body) = self.message().await.map_err(|error| error.to_string())? else { return Err(String::new()) };
+            let Some(body) = self.message().await.map_err(|error| error.to_string())? else {
+                return Err(String::new());
+            };
             // Answers to heartbeats are not waited for.
             if HostFrame::read(&body).expect("the host sends frames") != HostFrame::Heartbeat {
                 break body;

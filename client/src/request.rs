@@ -1,0 +1,89 @@
+//! What a call asks of the host: kept until the reply is there, so that it can be sent again.
+
+use steward_wire::Ident;
+use steward_wire::frame::{self, ClientFrame, Guard, Subject};
+
+/// What a call's frame takes beyond its arguments, at most, but for the names in it.
+const HEAD_BYTES_MAX: usize = 256;
+
+/// A frame with a seq, but for the seq.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Call { ident: Ident, owner: u64, method: Method, args: Vec<u8>, deadline_ms: Option<u64>, guard: Option<Guard> },
+    Create { owner: u64, typeid: Box<str>, args: Vec<u8>, name: Option<Box<str>>, idle_ms: Option<u64> },
+    DescribeAll,
+    DescribeObject(Ident),
+    Fork,
+}
+
+/// How a method is named.
+#[derive(Debug)]
+pub(crate) enum Method {
+    Index(u16),
+    Known(&'static str),
+    Name(Box<str>),
+}
+
+impl Request {
+    /// A release of what `owner` holds of `ident`.
+    pub(crate) fn release(ident: Ident, owner: u64) -> Self {
+        let (method, args) = (Method::Known("release"), crate::args::NONE.to_vec());
+        Self::Call { ident, owner, method, args, deadline_ms: Some(0), guard: None }
+    }
+
+    /// What is called, and by whom.
+    pub(crate) fn target(&self) -> (Ident, u64) {
+        match *self {
+            Self::Call { ident, owner, .. } => (ident, owner),
+            Self::Create { owner, .. } => (Ident::HOST, owner),
+            Self::DescribeAll | Self::DescribeObject(_) | Self::Fork => (Ident::HOST, 0),
+        }
+    }
+
+    /// The arguments.
+    pub(crate) fn args(&self) -> &[u8] {
+        match self {
+            Self::Call { args, .. } | Self::Create { args, .. } => args,
+            Self::DescribeAll | Self::DescribeObject(_) | Self::Fork => &[],
+        }
+    }
+
+    /// The size of its frame, at most.
+    pub(crate) fn bytes_max(&self) -> usize {
+        let names = match self {
+            Self::Call { method: Method::Name(name), .. } => name.len(),
+            Self::Create { typeid, name, .. } => typeid.len() + name.as_ref().map_or(0, |name| name.len()),
+            _ => 0,
+        };
+        HEAD_BYTES_MAX + names + self.args().len()
+    }
+
+    pub(crate) fn frame(&self, seq: u64) -> ClientFrame<'_> {
+        match self {
+            Self::Call { ident, owner, method, args, deadline_ms, guard } => ClientFrame::Call(frame::Call {
+                seq,
+                ident: *ident,
+                owner: *owner,
+                method: match method {
+                    Method::Index(index) => frame::Method::Index(*index),
+                    Method::Known(name) => frame::Method::Name(name),
+                    Method::Name(name) => frame::Method::Name(name),
+                },
+                args,
+                deadline_ms: *deadline_ms,
+                guard: *guard,
+            }),
+            Self::Create { owner, typeid, args, name, idle_ms } => ClientFrame::Create(frame::Create {
+                seq,
+                owner: *owner,
+                typeid,
+                args,
+                name: name.as_deref(),
+                idle_ms: *idle_ms,
+            }),
+            Self::DescribeAll => ClientFrame::Describe { seq, subject: Subject::All },
+            Self::DescribeObject(ident) => ClientFrame::Describe { seq, subject: Subject::Object(*ident) },
+            Self::Fork => ClientFrame::Fork { seq },
+        }
+    }
+}
