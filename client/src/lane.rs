@@ -204,7 +204,7 @@ impl Lane {
             lane.linger().await;
             return Ok("session was closed".into());
         }
-        let cause = match ended {
+        let cause = match &ended {
             Ok(()) => "host closed the connection".into(),
             Err(error) => match lane.quic.as_ref().and_then(quinn::Connection::close_reason) {
                 Some(reason) => reason.to_string(),
@@ -214,9 +214,11 @@ impl Lane {
         if let Some(quic) = &lane.quic {
             quic.close(0u32.into(), b"lost");
         }
-        match draining {
-            Some(reason) => Ok(format!("host is going away: {reason}")),
-            None => Err(cause),
+        match (draining, ended) {
+            (Some(reason), _) => Ok(format!("host is going away: {reason}")),
+            // Whatever sends that would send it again.
+            (None, Err(error)) if error.kind() == io::ErrorKind::InvalidData => Ok(cause),
+            (None, _) => Err(cause),
         }
     }
 

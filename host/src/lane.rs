@@ -423,6 +423,8 @@ impl Server<'_> {
         if let Err(reason) = self.handle_frames() {
             self.lane.close(&reason);
             self.violation = Some(reason);
+            // It would only be sent again.
+            self.session.end(false);
         }
     }
 

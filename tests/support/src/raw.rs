@@ -15,7 +15,7 @@ use steward_objects::{Effect, Fault, Ident, Value};
 use steward_wire::auth::{
     ALGORITHM, ALPN, Channel, EXPORTER_LABEL, Hello, Proof, Proofs, Refusal, ServerAnswer, VERSION, Welcome,
 };
-use steward_wire::frame::{self, Call, ClientFrame, Create, HostFrame, LENGTH_BYTES, Method};
+use steward_wire::frame::{self, Acked, Call, ClientFrame, Create, HostFrame, LENGTH_BYTES, Method};
 use steward_wire::{Address, value};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -262,6 +262,16 @@ impl RawClient {
                 Ok(RawReply { seq: reply.seq, outcome, version: reply.version, grant })
             }
         }
+    }
+
+    /// Says which replies have arrived.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub async fn acknowledge(&mut self, acked: Acked) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        ClientFrame::Ack.put(Some(&acked), &mut bytes);
+        self.send(&bytes).await
     }
 
     /// Calls a method and waits for its reply, which must be the next one.

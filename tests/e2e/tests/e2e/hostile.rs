@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use steward_objects::{Effect, Ident, Value};
 use steward_test_support::{HostOptions, PATIENCE, RawClient, TestHost, call_frame, parked, soon, spawn_host};
-use steward_wire::frame::ClientFrame;
+use steward_wire::frame::{Acked, ClientFrame, Upload};
 
 /// Sends `bytes` on a fresh session of either transport; the host says a goodbye that contains `reason`, closes, and
 /// serves everybody else as before.
@@ -79,7 +79,7 @@ async fn frame_that_does_not_come_to_its_end_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn seq_of_a_call_that_waits_is_not_used_again() {
+async fn repeat_of_a_call_joins_it_and_then_gets_its_reply() {
     let host = spawn_host(HostOptions::default());
     let manager = host.manager().await;
     let event = manager.create_named("e", "Event", ()).await.expect("made");
@@ -90,13 +90,22 @@ async fn seq_of_a_call_that_waits_is_not_used_again() {
         };
         client.send(&call_frame(5, token.ident, "wait", &[], None)).await.expect("sent");
         parked(&manager, &event, 1).await;
-        client.send(&call_frame(5, token.ident, "is_set", &[], None)).await.expect("sent");
-        let reply = client.reply().await.expect("a reply");
-        let fault = reply.outcome.expect_err("refused");
-        assert_eq!((fault.effect, &*fault.kind), (Effect::Refused, "DuplicateSeq"));
+        // Whatever comes under its number is taken for the same call.
+        client.send(&call_frame(5, token.ident, "set", &[], None)).await.expect("sent");
+        client.seq = 6;
+        assert_eq!(client.call(token.ident, "is_set", &[]).await, Ok(Value::Bool(false)));
+        parked(&manager, &event, 1).await;
         event.call::<()>("set", ()).await.expect("set");
-        assert_eq!(client.reply().await.expect("a reply").outcome, Ok(Value::Bool(true)));
+        let first = client.reply().await.expect("a reply");
+        assert_eq!((first.seq, &first.outcome), (5, &Ok(Value::Bool(true))));
         event.call::<()>("clear", ()).await.expect("cleared");
+        client.send(&call_frame(5, token.ident, "wait", &[], None)).await.expect("sent");
+        let again = client.reply().await.expect("a reply");
+        assert_eq!((again.seq, again.outcome, again.version), (5, first.outcome, first.version));
+        client.acknowledge(Acked { floor: 8, ranges: Vec::new() }).await.expect("sent");
+        client.send(&call_frame(5, token.ident, "wait", &[], None)).await.expect("sent");
+        let forgotten = client.reply().await.expect("a reply").outcome.expect_err("refused");
+        assert_eq!((forgotten.effect, &*forgotten.kind), (Effect::Refused, "Forgotten"));
     }
 }
 
@@ -157,7 +166,8 @@ async fn unsupported_frames_are_refused_and_the_lane_lives() {
     let host = spawn_host(HostOptions::default());
     let mut client = RawClient::connect(&host, host.quic()).await;
     client.seq = 1;
-    client.frame(&ClientFrame::Fork { seq: 1 }).await.expect("sent");
+    let chunk = Upload { seq: 1, upload: 1, offset: 0, total: 1, chunk: &[0] };
+    client.frame(&ClientFrame::Upload(chunk)).await.expect("sent");
     let fault = client.reply().await.expect("a reply").outcome.expect_err("refused");
     assert_eq!((fault.effect, &*fault.kind), (Effect::Refused, "Unsupported"));
     client.call(Ident::HOST, "ping", &[]).await.expect("the lane lives");

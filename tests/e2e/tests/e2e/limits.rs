@@ -5,7 +5,7 @@ use steward_host::Limits;
 use steward_objects::{Effect, Ident, Value};
 use steward_test_support::{HostOptions, RawClient, TestHost, call_frame, parked, soon, spawn_host, until};
 use steward_wire::auth::RefusalCode;
-use steward_wire::frame::ClientFrame;
+use steward_wire::frame::{Acked, ClientFrame};
 
 fn host(change: impl FnOnce(&mut Limits)) -> TestHost {
     let mut options = HostOptions::default();
@@ -66,6 +66,8 @@ async fn session_parks_so_many_calls_and_no_more() {
         assert_eq!(client.reply().await.expect("a reply").outcome, Ok(Value::Bool(false)));
         client.frame(&ClientFrame::Cancel { seq: 11 }).await.expect("sent");
         assert_eq!(client.reply().await.expect("a reply").seq, 11);
+        // Its reply counts, too, until it is acknowledged.
+        client.acknowledge(Acked { floor: 12, ranges: Vec::new() }).await.expect("sent");
         client.send(&call_frame(16, event, "wait", &[], None)).await.expect("sent");
         client.seq = 16;
         assert_eq!(client.call(event, "set", &[]).await, Ok(Value::Null), "there was room for one more");
