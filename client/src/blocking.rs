@@ -26,7 +26,8 @@ use tokio::sync::oneshot;
 use crate::args::IntoArgs;
 use crate::{
     Array, Barrier, BoundedSemaphore, Condition, ConnectOptions, Dict, Error, Event, JoinableQueue, LifoQueue, List,
-    Lock, Namespace, ObjectInfo, Owner, PriorityQueue, Proxy, Queue, RLock, Semaphore, Set, StartOptions, Typed, Value,
+    Lock, Namespace, ObjectInfo, Owner, PriorityQueue, Proxy, Queue, QueueOptions, RLock, Semaphore, Set, StartOptions,
+    Typed, Value,
 };
 
 /// A session with a host, from which proxies come; see [`crate::Manager`].
@@ -179,6 +180,7 @@ same! {
     joinable_queue<T>(maxsize: u64) -> JoinableQueue<T>;
     lifo_queue<T>(maxsize: u64) -> LifoQueue<T>;
     priority_queue<T>(maxsize: u64) -> PriorityQueue<T>;
+    queue_with<Q: Typed>(options: QueueOptions) -> Q;
     dict<K, V>() -> Dict<K, V>;
     list<T>() -> List<T>;
     set<T>() -> Set<T>;

@@ -64,6 +64,6 @@ pub use steward_wire::describe::{MethodInfo, Param, ParamKind, TypeInfo};
 pub use steward_wire::frame::Grant;
 pub use steward_wire::{Effect, Fault, Ident, Token, Value as AnyValue};
 pub use types::{
-    Array, Barrier, BoundedSemaphore, Condition, Dict, Encode, Event, Held, Iter, JoinableQueue, LifoQueue, List, Lock,
-    Namespace, PriorityQueue, Queue, RLock, Semaphore, Set, Typed, Value,
+    Array, Barrier, BoundedSemaphore, Condition, Dict, Encode, Event, Held, Iter, JoinableQueue, Leased, LifoQueue,
+    List, Lock, Namespace, PriorityQueue, Queue, QueueOptions, RLock, Semaphore, Set, Typed, Value,
 };

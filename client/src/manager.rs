@@ -20,7 +20,7 @@ use crate::session::{Delivered, Session};
 use crate::start::{HostProcess, StartOptions};
 use crate::types::{
     Array, Barrier, BoundedSemaphore, Condition, Dict, Event, JoinableQueue, LifoQueue, List, Lock, Namespace,
-    PriorityQueue, Queue, RLock, Semaphore, Set, Typed, Value,
+    PriorityQueue, Queue, QueueOptions, RLock, Semaphore, Set, Typed, Value,
 };
 
 /// A session with a host, from which proxies come.
@@ -326,6 +326,14 @@ impl Manager {
     /// As [`Manager::create`].
     pub async fn priority_queue<T>(&self, maxsize: u64) -> Result<PriorityQueue<T>, Error> {
         self.typed((maxsize,)).await
+    }
+
+    /// Makes a queue of any of the four types, with more to say of it.
+    ///
+    /// # Errors
+    /// As [`Manager::create`]; raised `ValueError` for a dead-letter queue with 0 deliveries.
+    pub async fn queue_with<Q: Typed>(&self, options: QueueOptions) -> Result<Q, Error> {
+        self.typed(options).await
     }
 
     /// Makes an empty [`Dict`].

@@ -9,7 +9,7 @@ mod queue;
 mod sync;
 
 pub use containers::{Array, Dict, Encode, Iter, List, Namespace, Set, Value};
-pub use queue::{JoinableQueue, LifoQueue, PriorityQueue, Queue};
+pub use queue::{JoinableQueue, Leased, LifoQueue, PriorityQueue, Queue, QueueOptions};
 pub(crate) use sync::Hold;
 pub use sync::{Barrier, BoundedSemaphore, Condition, Event, Held, Lock, RLock, Semaphore};
 

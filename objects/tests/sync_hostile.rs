@@ -38,7 +38,21 @@ fn values() -> impl Strategy<Value = Value> {
 
 /// Arguments: mostly of the right shape, sometimes any value at all.
 fn items() -> impl Strategy<Value = Vec<u8>> {
-    let names = prop::sample::select(vec!["n", "item", "items", "immediate", "ok", "parties", "maxsize", "value", "x"]);
+    let names = prop::sample::select(vec![
+        "n",
+        "item",
+        "items",
+        "immediate",
+        "ok",
+        "parties",
+        "maxsize",
+        "value",
+        "lease_ms",
+        "receipt",
+        "max_deliveries",
+        "dead_letter",
+        "x",
+    ]);
     let shaped = (prop::collection::vec(values(), 0..3), prop::collection::vec((names, values()), 0..2));
     let shaped = shaped.prop_map(|(positional, keywords)| {
         let mut item = Vec::new();

@@ -47,6 +47,7 @@ pub(crate) use methods;
 
 pub mod barrier;
 pub mod event;
+mod leases;
 pub mod lock;
 pub mod mutex;
 pub mod queue;

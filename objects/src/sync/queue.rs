@@ -1,4 +1,8 @@
 //! Queue, JoinableQueue, LifoQueue and PriorityQueue.
+//!
+//! What `get` hands out belongs to its session, and comes back only if the session ends without having acknowledged the reply.
+//! What `get_leased` hands out stays the queue's (`leases.rs`) until `ack`. Wherever an item comes back from, its number
+//! puts it where it was, so that no order of events can lose it, double it, or let a later one overtake.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,20 +11,24 @@ use steward_wire::value::{tag, tokens};
 
 use crate::{Args, Builtin, Call, CallId, Fault, Input, Method, Outbox, Param, Referent, Why, data};
 
+use super::leases::{DeadLetters, Leases};
 use super::store::{Item, Store};
 use super::{cancelled, common_method, compared_integer, flag, integer, unjoinable};
 
 /// Bytes of items that one `get_many` hands out, unless the first item alone is larger; the rest stays.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
+pub use super::leases::LEASE_MS_MAX;
 
 /// `queue.Queue`.
 pub static QUEUE: Builtin = Builtin {
     typeid: "Queue",
     doc: "A queue: first in, first out.\n\nFollows `queue.Queue` of Python 3.13. Those who wait are served in the order in which \
-          they came. An item whose getter is lost before it has the item returns to its place.",
+          they came. An item whose getter is lost before it has the item returns to its place.\n\n\
+          What `get_leased` lends returns to its place, too, unless it is acknowledged in time. With a `dead_letter`, a queue of the \
+          same host, one that was delivered `max_deliveries` times is put there instead; if that raises, it returns after all.",
     constructor: CONSTRUCTOR,
     methods: METHODS,
-    create: |args, _| Queue::create(args, "Queue", Store::Fifo(Default::default())),
+    create: |args, out| Queue::create(args, out, "Queue", Store::Fifo(Default::default())),
     joins: &[],
     snapshots: false,
     constructible: true,
@@ -30,7 +38,7 @@ pub static QUEUE: Builtin = Builtin {
 pub static JOINABLE_QUEUE: Builtin = Builtin {
     typeid: "JoinableQueue",
     doc: "The same as Queue.",
-    create: |args, _| Queue::create(args, "JoinableQueue", Store::Fifo(Default::default())),
+    create: |args, out| Queue::create(args, out, "JoinableQueue", Store::Fifo(Default::default())),
     ..QUEUE
 };
 
@@ -38,7 +46,7 @@ pub static JOINABLE_QUEUE: Builtin = Builtin {
 pub static LIFO_QUEUE: Builtin = Builtin {
     typeid: "LifoQueue",
     doc: "A stack: last in, first out.\n\nOtherwise as Queue.",
-    create: |args, _| Queue::create(args, "LifoQueue", Store::Lifo(Default::default())),
+    create: |args, out| Queue::create(args, out, "LifoQueue", Store::Lifo(Default::default())),
     ..QUEUE
 };
 
@@ -47,11 +55,15 @@ pub static PRIORITY_QUEUE: Builtin = Builtin {
     typeid: "PriorityQueue",
     doc: "A queue that the least item leaves first, of equal ones the first put.\n\nItems are compared as Python's `<` does. Where they \
           cannot be, `put` or `get` raises TypeError and the queue is as it was. Otherwise as Queue.",
-    create: |args, _| Queue::create(args, "PriorityQueue", Store::Priority(Vec::new())),
+    create: |args, out| Queue::create(args, out, "PriorityQueue", Store::Priority(Vec::new())),
     ..QUEUE
 };
 
-const CONSTRUCTOR: &[Param] = &[Param::optional("maxsize", "int", "0")];
+const CONSTRUCTOR: &[Param] = &[
+    Param::optional("maxsize", "int", "0"),
+    Param::keyword("max_deliveries", "int", "0"),
+    Param::keyword("dead_letter", "Queue", "None"),
+];
 
 methods! {
     /// Methods of all queues.
@@ -85,6 +97,30 @@ methods! {
         "Removes and returns a list of up to `n` items, parking while the queue is empty.\n\nThere may be fewer, never none; a list \
          ends at 1 MiB of items. Raises as `get`.",
     ).may_park();
+    GetLeased = Method::new(
+        "get_leased",
+        &[Param::required("lease_ms", "int")],
+        "Lends an item for `lease_ms`, parking while the queue is empty; returns it in a tuple with a receipt and the number of its \
+         deliveries, this one included.\n\nUnless it is acknowledged with the receipt before the lease ends, or if the session ends in \
+         whatever way, the item returns to its place. Raises as `get`, and ValueError for a lease below 1 ms or above 49 days.",
+    ).may_park();
+    Ack = Method::new(
+        "ack",
+        &[Param::required("receipt", "int")],
+        "Says that a lent item is dealt with: it is gone, and `join` no longer waits for it (no `task_done` for a lent item).\n\nAny \
+         session may that has the receipt. Raises ValueError if the item is not out (any more).",
+    );
+    Nack = Method::new(
+        "nack",
+        &[Param::required("receipt", "int")],
+        "Gives a lent item back: it returns to its place at once, as if its lease had ended. Raises ValueError as `ack`.",
+    );
+    Extend = Method::new(
+        "extend",
+        &[Param::required("receipt", "int"), Param::required("lease_ms", "int")],
+        "Lets a lease end `lease_ms` from now, whatever was left of it. Raises ValueError as `ack`, and for a lease out of bounds.",
+    );
+    Lent = Method::new("lent", &[], "How many items are lent out; `qsize` does not count them.").read_only();
     Qsize = Method::new("qsize", &[], "How many items there are.").read_only();
     Empty = Method::new("empty", &[], "Whether there are no items.").read_only();
     Full = Method::new("full", &[], "Whether there are as many items as `maxsize` allows.").read_only();
@@ -101,8 +137,8 @@ methods! {
     Shutdown = Method::new(
         "shutdown",
         &[Param::optional("immediate", "bool", "False")],
-        "Ends the queue: `put` raises ShutDown from now on, and so does `get` once the queue is empty.\n\nIf `immediate`, all items are \
-         dropped and count as dealt with.",
+        "Ends the queue: `put` raises ShutDown from now on, and so does `get` once the queue is empty.\n\nIf `immediate`, all items, lent \
+         ones too, are dropped and count as dealt with.",
     );
     IsShutdown = Method::new("is_shutdown", &[], "Whether the queue is shut down.").read_only();
     Close = Method::new("close", &[], "Does nothing; `multiprocessing.Queue` has it.").read_only();
@@ -133,6 +169,8 @@ struct Queue {
     putters: BTreeMap<CallId, Pending>,
     /// Who waits for `unfinished` to be 0.
     joiners: BTreeSet<CallId>,
+    /// A plain queue has none.
+    leases: Option<Box<Leases>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +189,8 @@ enum Want {
     One,
     /// A list of up to so many.
     UpTo(u64),
+    /// The item on loan.
+    Leased { lease_ms: u32, session: u64 },
 }
 
 /// What a parked call adds.
@@ -162,9 +202,15 @@ struct Pending {
 }
 
 impl Queue {
-    fn create(args: Args<'_>, typeid: &'static str, store: Store) -> Result<Box<dyn Referent>, Fault> {
-        let [maxsize] = args.bind("Queue.__init__", CONSTRUCTOR)?;
+    fn create(
+        args: Args<'_>,
+        out: &mut Outbox,
+        typeid: &'static str,
+        store: Store,
+    ) -> Result<Box<dyn Referent>, Fault> {
+        let [maxsize, max_deliveries, dead_letter] = args.bind("Queue.__init__", CONSTRUCTOR)?;
         let maxsize = maxsize.map_or(Ok(0), |item| compared_integer(item, ">"))?;
+        let dead_letters = DeadLetters::read(max_deliveries, dead_letter, out)?;
         Ok(Box::new(Self {
             typeid,
             maxsize: maxsize.max(0) as u64,
@@ -177,6 +223,7 @@ impl Queue {
             getters: BTreeMap::new(),
             putters: BTreeMap::new(),
             joiners: BTreeSet::new(),
+            leases: dead_letters.map(|dead_letters| Box::new(Leases::new(dead_letters))),
         }))
     }
 
@@ -203,18 +250,55 @@ impl Queue {
             }
             QueueMethod::Get => {
                 let [] = call.args.bind("Queue.get", &[])?;
-                self.get(call.id, Want::One, true, out)?;
+                self.get(call, Want::One, true, out)?;
             }
             QueueMethod::GetNowait => {
                 let [] = call.args.bind("Queue.get_nowait", &[])?;
-                self.get(call.id, Want::One, false, out)?;
+                self.get(call, Want::One, false, out)?;
             }
             QueueMethod::GetMany => {
                 let [n] = call.args.bind("Queue.get_many", METHODS[method as usize].params)?;
                 let n = integer(n.expect("a required argument"))?;
                 let n = u64::try_from(n).ok().filter(|n| *n > 0);
                 let n = n.ok_or_else(|| Fault::raised("ValueError", "n must be one or more"))?;
-                self.get(call.id, Want::UpTo(n), true, out)?;
+                self.get(call, Want::UpTo(n), true, out)?;
+            }
+            QueueMethod::GetLeased => {
+                let [lease_ms] = call.args.bind("Queue.get_leased", METHODS[method as usize].params)?;
+                let lease_ms = lease(lease_ms.expect("a required argument"))?;
+                self.get(call, Want::Leased { lease_ms, session: call.owner.session }, true, out)?;
+            }
+            QueueMethod::Ack => {
+                let [receipt] = call.args.bind("Queue.ack", METHODS[method as usize].params)?;
+                let (_, item) = self.take_lent(receipt.expect("a required argument"))?;
+                out.returns_null(call.id);
+                out.changed();
+                self.let_go(&item.bytes, out);
+                self.dealt_with(1, out);
+            }
+            QueueMethod::Nack => {
+                let [receipt] = call.args.bind("Queue.nack", METHODS[method as usize].params)?;
+                let lent = self.take_lent(receipt.expect("a required argument"))?;
+                out.returns_null(call.id);
+                self.come_back(vec![lent], out);
+                self.serve(call.now_ms, out);
+            }
+            QueueMethod::Extend => {
+                let [item, lease_ms] = call.args.bind("Queue.extend", METHODS[method as usize].params)?;
+                let receipt = integer(item.expect("a required argument"))?;
+                let ends_ms = call.now_ms.saturating_add(lease(lease_ms.expect("a required argument"))?.into());
+                let number = u64::try_from(receipt).ok();
+                let extended = number.zip(self.leases.as_mut());
+                if !extended.is_some_and(|(number, leases)| leases.extend(number, ends_ms, out)) {
+                    return Err(not_out(receipt));
+                }
+                out.returns_null(call.id);
+                out.changed();
+            }
+            QueueMethod::Lent => {
+                let [] = call.args.bind("Queue.lent", &[])?;
+                let lent = self.leases.as_ref().map_or(0, |leases| leases.len());
+                out.returns(call.id, |bytes| cbor::put_u64(bytes, lent as u64));
             }
             QueueMethod::Qsize => {
                 let [] = call.args.bind("Queue.qsize", &[])?;
@@ -302,7 +386,7 @@ impl Queue {
             self.tokens = true;
             tokens(items, &mut |ident| out.hold(ident));
         }
-        self.serve(out);
+        self.serve(call.now_ms, out);
         Ok(())
     }
 
@@ -312,17 +396,17 @@ impl Queue {
         self.store.push((0..count).map(|index| {
             // One item is not looked into.
             let item = if count == 1 { items } else { reader.raw().expect("arguments were checked on arrival") };
-            Item { number: first + index, bytes: item.into() }
+            Item { number: first + index, deliveries: 0, bytes: item.into() }
         }))?;
         self.number_next += count;
         self.unfinished += count;
         Ok(())
     }
 
-    fn get(&mut self, call: CallId, want: Want, may_park: bool, out: &mut Outbox) -> Result<(), Fault> {
+    fn get(&mut self, call: &Call<'_>, want: Want, may_park: bool, out: &mut Outbox) -> Result<(), Fault> {
         if !self.store.is_empty() {
-            self.hand_out(call, want, out);
-            self.serve(out);
+            self.hand_out(call.id, want, call.now_ms, out);
+            self.serve(call.now_ms, out);
             return Ok(());
         }
         if self.shut != Shut::Open {
@@ -331,17 +415,17 @@ impl Queue {
         if !may_park {
             return Err(empty());
         }
-        self.getters.insert(call, want);
+        self.getters.insert(call.id, want);
         Ok(())
     }
 
     /// Serves whoever can be served, first come first.
-    fn serve(&mut self, out: &mut Outbox) {
+    fn serve(&mut self, now_ms: u64, out: &mut Outbox) {
         loop {
             while !self.store.is_empty()
                 && let Some((call, want)) = self.getters.pop_first()
             {
-                self.hand_out(call, want, out);
+                self.hand_out(call, want, now_ms, out);
             }
             let Some(first) = self.putters.first_entry() else { return };
             if self.maxsize > 0 && self.store.len() as u64 + first.get().count > self.maxsize {
@@ -362,24 +446,31 @@ impl Queue {
     }
 
     /// Answers `call` with what it wants, from a queue that is not empty.
-    fn hand_out(&mut self, call: CallId, want: Want, out: &mut Outbox) {
-        let first = match self.store.pop() {
+    fn hand_out(&mut self, call: CallId, want: Want, now_ms: u64, out: &mut Outbox) {
+        let mut first = match self.store.pop() {
             Ok(first) => first.expect("the queue is not empty"),
             Err(fault) => return out.raises(call, &fault),
         };
-        self.let_go(&first.bytes, out);
         out.changed();
-        let number = first.number;
-        let Want::UpTo(n) = want else {
-            out.returns_item(call, &first.bytes);
-            return out.note(call, number);
+        first.deliveries = first.deliveries.saturating_add(1);
+        let note = note(&first);
+        let n = match want {
+            Want::One => {
+                self.let_go(&first.bytes, out);
+                out.returns_item(call, &first.bytes);
+                return out.note(call, note);
+            }
+            Want::Leased { lease_ms, session } => return self.lend(call, first, lease_ms, session, now_ms, out),
+            Want::UpTo(n) => n,
         };
+        self.let_go(&first.bytes, out);
+        let (number, deliveries) = (first.number, first.deliveries);
         let mut bytes = first.bytes.len();
         let mut items = vec![first];
         while (items.len() as u64) < n
             && let Some(next) = self.store.peek()
         {
-            // The note names one number, from which those of the others must follow.
+            // The note names one number and one count of deliveries, from which those of the others must follow.
             let follows = match self.store {
                 Store::Fifo(_) | Store::Lifo(_) => {
                     next.number == self.store.number_in_batch(number, items.len() as u64)
@@ -387,7 +478,7 @@ impl Queue {
                 Store::Priority(_) => true,
             };
             bytes += next.bytes.len();
-            if !follows || bytes > BATCH_BYTES_MAX {
+            if !follows || next.deliveries.saturating_add(1) != deliveries || bytes > BATCH_BYTES_MAX {
                 break;
             }
             // Two that cannot be compared end the batch; the next `get` says so.
@@ -399,31 +490,110 @@ impl Queue {
             cbor::put_array(bytes, items.len());
             items.iter().for_each(|item| bytes.extend_from_slice(&item.bytes));
         });
-        out.note(call, number);
+        out.note(call, note);
+    }
+
+    /// Answers `call` with an item that stays the queue's, tokens and all.
+    fn lend(&mut self, call: CallId, item: Item, lease_ms: u32, session: u64, now_ms: u64, out: &mut Outbox) {
+        let leases = self.leases.get_or_insert_default();
+        out.returns(call, |bytes| {
+            cbor::put_tag(bytes, tag::TUPLE);
+            cbor::put_array(bytes, 3);
+            bytes.extend_from_slice(&item.bytes);
+            cbor::put_u64(bytes, leases.receipt_next());
+            cbor::put_u64(bytes, item.deliveries.into());
+        });
+        let receipt = leases.lend(item, session, now_ms.saturating_add(lease_ms.into()), out);
+        out.note(call, receipt);
     }
 
     /// What a lost reply carried goes back to its place, or where `shutdown` has sent the rest.
-    fn take_back(&mut self, method: u16, payload: &[u8], first: u64, now_ms: u64, out: &mut Outbox) {
+    fn take_back(&mut self, method: u16, payload: &[u8], note: u64, now_ms: u64, out: &mut Outbox) {
         let (items, count) = match QueueMethod::of(method) {
             Some(QueueMethod::Get | QueueMethod::GetNowait) => (payload, 1),
             Some(QueueMethod::GetMany) => elements(payload).expect("the reply was a list"),
+            Some(QueueMethod::GetLeased) => {
+                // It may have come back already, with its session or at the end of its lease.
+                if let Some(item) = self.leases.as_mut().and_then(|leases| leases.take(note)) {
+                    self.come_back(vec![(note, item)], out);
+                    self.serve_later(now_ms, out);
+                }
+                return;
+            }
             _ => return,
         };
         out.changed();
         if self.shut == Shut::Dropped {
-            self.unfinished = self.unfinished.saturating_sub(count);
-            return self.let_joiners_go(out);
+            return self.dealt_with(count, out);
         }
         if self.tokens {
             tokens(items, &mut |ident| out.hold(ident));
         }
+        let (first, deliveries) = noted(note);
         let mut reader = Reader::new(items);
         for index in 0..count {
             let item = if count == 1 { items } else { reader.raw().expect("the reply was a list of items") };
             let number = self.store.number_in_batch(first, index);
-            self.store.give_back(Item { number, bytes: item.into() });
+            self.store.give_back(Item { number, deliveries, bytes: item.into() });
         }
         self.serve_later(now_ms, out);
+    }
+
+    /// The lent item that an argument names, no longer lent.
+    fn take_lent(&mut self, receipt: &[u8]) -> Result<(u64, Item), Fault> {
+        let receipt = integer(receipt)?;
+        let number = u64::try_from(receipt).map_err(|_| not_out(receipt))?;
+        let item = self.leases.as_mut().and_then(|leases| leases.take(number));
+        Ok((number, item.ok_or_else(|| not_out(receipt))?))
+    }
+
+    /// Lent items return to their places, or go to the dead-letter queue. Serves nobody yet.
+    fn come_back(&mut self, mut lent: Vec<(u64, Item)>, out: &mut Outbox) {
+        let leases = self.leases.as_mut().expect("it lent these");
+        lent.sort_unstable_by_key(|(_, item)| item.number);
+        let again = lent.into_iter().filter_map(|(receipt, item)| leases.send_away(receipt, item, out)).collect();
+        self.store.give_back_all(again);
+        out.changed();
+    }
+
+    /// The dead-letter queue has taken an item, or it has not, and the item returns to its place.
+    fn sent_away(&mut self, receipt: u64, is_taken: bool, now_ms: u64, out: &mut Outbox) {
+        let Some(item) = self.leases.as_mut().and_then(|leases| leases.take_sent(receipt)) else { return };
+        out.changed();
+        if is_taken || self.shut == Shut::Dropped {
+            self.let_go(&item.bytes, out);
+            self.dealt_with(1, out);
+        } else {
+            self.store.give_back(item);
+            self.serve(now_ms, out);
+        }
+    }
+
+    /// Time has passed: what is lent too long comes back.
+    fn tick(&mut self, now_ms: u64, out: &mut Outbox) {
+        let Some(leases) = &mut self.leases else { return };
+        let ended = leases.take_ended(now_ms);
+        if !ended.is_empty() {
+            self.come_back(ended, out);
+            self.serve(now_ms, out);
+        }
+        if let Some(leases) = &mut self.leases {
+            leases.wake(out);
+        }
+    }
+
+    fn owner_lost(&mut self, session: u64, now_ms: u64, out: &mut Outbox) {
+        let lent = self.leases.as_mut().map(|leases| leases.take_of(session)).unwrap_or_default();
+        if !lent.is_empty() {
+            self.come_back(lent, out);
+            self.serve_later(now_ms, out);
+        }
+    }
+
+    /// Items that nobody will say `task_done` of.
+    fn dealt_with(&mut self, count: u64, out: &mut Outbox) {
+        self.unfinished = self.unfinished.saturating_sub(count);
+        self.let_joiners_go(out);
     }
 
     fn serve_later(&mut self, now_ms: u64, out: &mut Outbox) {
@@ -439,10 +609,13 @@ impl Queue {
         }
         if immediate {
             self.shut = Shut::Dropped;
-            self.unfinished = self.unfinished.saturating_sub(self.store.len() as u64);
             let has_tokens = self.tokens;
-            for item in self.store.drain().filter(|_| has_tokens) {
-                tokens(&item.bytes, &mut |ident| out.let_go(ident));
+            let lent = self.leases.iter_mut().flat_map(|leases| leases.drain());
+            for item in self.store.drain().chain(lent) {
+                self.unfinished = self.unfinished.saturating_sub(1);
+                if has_tokens {
+                    tokens(&item.bytes, &mut |ident| out.let_go(ident));
+                }
             }
         } else if self.shut == Shut::Open {
             self.shut = Shut::Draining;
@@ -474,7 +647,7 @@ impl Queue {
         }
         // It may have stood in the way of one that fits.
         match why {
-            Why::Deadline | Why::Client => self.serve(out),
+            Why::Deadline | Why::Client => self.serve(now_ms, out),
             Why::SessionEnded => self.serve_later(now_ms, out),
         }
     }
@@ -512,6 +685,28 @@ fn elements(item: &[u8]) -> Result<(&[u8], u64), Fault> {
     Ok((&item[reader.position()..], head.argument))
 }
 
+/// How long a lease is to last, as an argument says.
+fn lease(item: &[u8]) -> Result<u32, Fault> {
+    let lease_ms = u32::try_from(integer(item)?).ok().filter(|lease_ms| *lease_ms > 0);
+    lease_ms.ok_or_else(|| Fault::raised("ValueError", format!("lease_ms must be from 1 to {LEASE_MS_MAX}")))
+}
+
+fn not_out(receipt: i64) -> Fault {
+    let text = format!("receipt {receipt} is not out: it was acknowledged, given back, or its lease has ended");
+    Fault::raised("ValueError", text)
+}
+
+/// What a reply's note says of its first item: 48 bits are its number, enough for a million puts a second in nine years,
+/// 16 the deliveries, of which no more are counted once they are lost with a session.
+fn note(first: &Item) -> u64 {
+    first.number << 16 | u64::from(first.deliveries.min(0xffff))
+}
+
+/// The number and the deliveries of a [`note`].
+fn noted(note: u64) -> (u64, u32) {
+    (note >> 16, (note & 0xffff) as u32)
+}
+
 fn empty() -> Fault {
     Fault::raised("Empty", "")
 }
@@ -526,13 +721,21 @@ fn shut_down() -> Fault {
 
 impl Referent for Queue {
     fn step(&mut self, input: Input<'_>, out: &mut Outbox) {
-        let clears_up = matches!(
-            input,
-            Input::Cancel { why: Why::SessionEnded, .. } | Input::OwnerLost { .. } | Input::Undelivered { .. }
-        );
+        let (now_ms, clears_up) = match input {
+            Input::Call(Call { now_ms, .. }) | Input::Returned { now_ms, .. } | Input::Tick { now_ms } => {
+                (now_ms, false)
+            }
+            Input::Cancel { why, now_ms, .. } => (now_ms, why == Why::SessionEnded),
+            Input::OwnerLost { now_ms, .. } | Input::Undelivered { now_ms, .. } => (now_ms, true),
+            Input::Join { call, typeid, .. } => return out.raises(call, &unjoinable(typeid)),
+            Input::Leave { .. } => return,
+        };
+        if let Input::Tick { .. } = input {
+            self.tick(now_ms, out);
+        }
         if self.serves_later && !clears_up {
             self.serves_later = false;
-            self.serve(out);
+            self.serve(now_ms, out);
         }
         match input {
             Input::Call(call) => {
@@ -540,12 +743,11 @@ impl Referent for Queue {
                     out.raises(call.id, &fault);
                 }
             }
-            Input::Cancel { call, why, now_ms } => self.cancel(call, why, now_ms, out),
-            Input::Undelivered { method, payload, note, now_ms, .. } => {
-                self.take_back(method, payload, note, now_ms, out);
-            }
-            Input::Join { call, typeid, .. } => out.raises(call, &unjoinable(typeid)),
-            Input::OwnerLost { .. } | Input::Returned { .. } | Input::Tick { .. } | Input::Leave { .. } => {}
+            Input::Cancel { call, why, .. } => self.cancel(call, why, now_ms, out),
+            Input::OwnerLost { session, .. } => self.owner_lost(session, now_ms, out),
+            Input::Undelivered { method, payload, note, .. } => self.take_back(method, payload, note, now_ms, out),
+            Input::Returned { tag, outcome, .. } => self.sent_away(tag, outcome.is_ok(), now_ms, out),
+            Input::Tick { .. } | Input::Join { .. } | Input::Leave { .. } => {}
         }
     }
 }

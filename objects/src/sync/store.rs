@@ -10,6 +10,8 @@ use crate::data::compare::less;
 pub(super) struct Item {
     /// Rises with every put.
     pub(super) number: u64,
+    /// How often it was handed out.
+    pub(super) deliveries: u32,
     /// Encoded.
     pub(super) bytes: Box<[u8]>,
 }
@@ -72,6 +74,15 @@ impl Store {
                 let place = place_of(heap, &item).unwrap_or(heap.len());
                 rise(heap, item, place);
             }
+        }
+    }
+
+    /// As [`Self::give_back`], for items by rising number.
+    pub(super) fn give_back_all(&mut self, items: Vec<Item>) {
+        // What leaves last comes first, so that each of the others finds its place at the end that items leave from.
+        match self {
+            Self::Lifo(_) => items.into_iter().for_each(|item| self.give_back(item)),
+            Self::Fifo(_) | Self::Priority(_) => items.into_iter().rev().for_each(|item| self.give_back(item)),
         }
     }
 

@@ -84,10 +84,17 @@ impl Stepped {
         }
     }
 
+    /// Lets time pass up to the call's deadline, unless it is answered before.
     fn pass(&mut self, cell: usize, id: u64, deadline_ms: Option<u64>) {
-        if let (false, Some(deadline_ms)) = (self.cells[cell].is_answered(id), deadline_ms) {
-            self.cells[cell].now_ms += deadline_ms;
-            self.cells[cell].cancel(id, Why::Deadline);
+        let Some(deadline_ms) = deadline_ms else { return };
+        let end_ms = self.cells[cell].now_ms + deadline_ms;
+        while !self.cells[cell].is_answered(id) {
+            if self.cells[cell].wake_at_ms.is_some_and(|at_ms| at_ms <= end_ms) {
+                self.cells[cell].tick();
+            } else {
+                self.cells[cell].now_ms = end_ms;
+                self.cells[cell].cancel(id, Why::Deadline);
+            }
             self.pump();
         }
     }
