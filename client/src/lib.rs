@@ -55,7 +55,7 @@ pub use connect::{ConnectOptions, Fork};
 pub use core::Version;
 pub use error::{ConfigError, Error, StartError};
 pub use events::SessionEvent;
-pub use manager::{Manager, ObjectInfo};
+pub use manager::{DeadlockLink, Manager, ObjectInfo};
 pub use owner::Owner;
 pub use proxy::{Item, Proxy};
 pub use start::{HostProcess, StartOptions};

@@ -1,6 +1,7 @@
 //! Whole programs against a host, and peers that are none.
 
 mod deadlines;
+mod deadlocks;
 mod deaths;
 mod floors;
 mod hostile;
