@@ -260,6 +260,10 @@ impl Shared {
         state.core.lease.resumed(since_ms);
         state.doubted = false;
         let bulk = state.core.resume(&mut pipe.out);
+        if state.closing {
+            state.core.put_owed(&mut pipe.out);
+            ClientFrame::Goodbye.put(None, &mut pipe.out);
+        }
         state.pipes = [Some(pipe), None];
         state.quic = quic;
         state.generation += 1;

@@ -162,7 +162,7 @@ impl Calls {
                 *cancelled = true;
                 Cancelled::Later
             }
-            Some(State::Row(_)) => Cancelled::Later,
+            Some(State::Row(row)) => Cancelled::Answered(row.frame.clone()),
             None if forgotten => Cancelled::Later,
             None => Cancelled::Unknown,
         }
@@ -305,8 +305,10 @@ impl Calls {
 pub(crate) enum Cancelled {
     /// It is to be cancelled there.
     Parked(Arc<Cell>, CallId),
-    /// It runs, or is answered.
+    /// It runs, or is forgotten.
     Later,
+    /// It was answered like this.
+    Answered(Bytes),
     /// It never came. Should it come yet, it must not run.
     Unknown,
 }

@@ -120,6 +120,16 @@ impl Lane {
         out.wake();
     }
 
+    /// Whether nothing is sent by it any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.out.lock().closing
+    }
+
+    /// Whether it lives, and serves all of its connection.
+    pub(crate) fn is_main(&self) -> bool {
+        self.kind != LaneKind::Bulk && !self.is_closed()
+    }
+
     /// Answers a heartbeat.
     pub(crate) fn beat(&self) {
         let mut out = self.out.lock();

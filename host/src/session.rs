@@ -187,12 +187,12 @@ impl Session {
         self.state.lock().calls.acknowledge(acked)
     }
 
-    /// Lets a call of a method in, which from now on has happened. Checks that the object is this session's and the method
-    /// exposed.
+    /// Lets a call of a method in, which from now on has happened. Checks that the object and those that the arguments name are this
+    /// session's, and that the method is exposed.
     ///
     /// # Errors
     /// Refused `UnknownIdent`, `NotExposed`, `Forgotten`, and when a limit is reached.
-    pub(crate) fn admit(&self, call: &Call<'_>, lane: &Arc<Lane>) -> Result<Admitted, Fault> {
+    pub(crate) fn admit(&self, call: &Call<'_>, tokens: bool, lane: &Arc<Lane>) -> Result<Admitted, Fault> {
         let mut state = self.state.lock();
         if let Some(repeat) = Self::repeat(&mut state, call.seq, lane)? {
             drop(state);
@@ -200,6 +200,9 @@ impl Session {
         }
         let limits = &self.tenant.shared.limits;
         let State { references, calls, .. } = &mut *state;
+        if tokens {
+            check_owned(references, call.args)?;
+        }
         if call.ident == Ident::HOST {
             calls.begin(call.seq, false, limits)?;
             return Ok(Admitted::New { target: None, kept: true });
@@ -215,15 +218,18 @@ impl Session {
         Ok(Admitted::New { target: Some((reference.object.clone(), number)), kept })
     }
 
-    /// Lets a creation or a fork in.
+    /// Lets a creation or a fork in. `args`: arguments that contain tokens.
     ///
     /// # Errors
-    /// Refused `Forgotten`, and when a limit is reached.
-    pub(crate) fn admit_other(&self, seq: u64, lane: &Arc<Lane>) -> Result<Admitted, Fault> {
+    /// Refused `UnknownIdent`, `Forgotten`, and when a limit is reached.
+    pub(crate) fn admit_other(&self, seq: u64, args: Option<&[u8]>, lane: &Arc<Lane>) -> Result<Admitted, Fault> {
         let mut state = self.state.lock();
         if let Some(repeat) = Self::repeat(&mut state, seq, lane)? {
             drop(state);
             return Ok(repeat.send(lane));
+        }
+        if let Some(args) = args {
+            check_owned(&state.references, args)?;
         }
         state.calls.begin(seq, false, &self.tenant.shared.limits)?;
         Ok(Admitted::New { target: None, kept: true })
@@ -238,7 +244,7 @@ impl Session {
     }
 
     /// Sends a call's reply and keeps it, if it is to be kept, until the client has it. `tokens`: the result may contain
-    /// some. False if the session has ended: nobody will ever see the reply.
+    /// some. False if nobody will ever see the result: the session has ended, or it is too large.
     pub(crate) fn answer(
         &self,
         to: (&Arc<Lane>, u64),
@@ -249,13 +255,15 @@ impl Session {
     ) -> bool {
         let (lane, seq) = to;
         let reply = answer.reply(seq, self.tenant.shared.epoch);
+        let fits = answer.payload.len() <= self.tenant.shared.limits.reply_bytes_max;
+        let from = from.filter(|_| fits);
         let mut received = Vec::new();
-        if tokens && answer.effect == Effect::Returned {
+        if tokens && fits && answer.effect == Effect::Returned {
             value::tokens(answer.payload, &mut |ident| received.push(ident));
         }
         if !kept && received.is_empty() {
             lane.reply(&reply);
-            return !self.is_ended();
+            return fits && !self.is_ended();
         }
         let frame = lane::encode(&reply, self.tenant.shared.limits.reply_bytes_max);
         let (mut frame, mut by) = (frame, None);
@@ -265,8 +273,12 @@ impl Session {
                 return false;
             }
             match state.calls.answer(seq, &frame, from) {
-                Kept::Now(lane) => {
-                    by = lane;
+                Kept::Now(asked_by) => {
+                    by = asked_by;
+                    if by.as_ref().unwrap_or(lane).is_closed() {
+                        // Its connection is lost: by whichever serves the session now, if any does.
+                        by = state.lanes.iter().rev().filter_map(Weak::upgrade).find(|lane| lane.is_main());
+                    }
                     for ident in received {
                         self.receive(&mut state, ident);
                     }
@@ -275,7 +287,7 @@ impl Session {
             }
         }
         by.as_ref().unwrap_or(lane).push(&frame);
-        true
+        fits
     }
 
     /// An object that this session holds.
@@ -394,6 +406,12 @@ impl Session {
                 lane.owe();
                 self.answer((lane, seq), true, Answer::fault(&fault, &payload), false, None);
             }
+            // After a reconnect the client may not have it.
+            Cancelled::Answered(frame) => {
+                drop(state);
+                lane.owe();
+                lane.push(&frame);
+            }
             Cancelled::Unknown | Cancelled::Later => {}
         }
     }
@@ -445,6 +463,17 @@ impl Session {
         }
         tracing::info!(session = self.id, peer = self.peer, orderly, "session ended");
     }
+}
+
+/// Every token among the arguments must be one that the session holds.
+fn check_owned(references: &HashMap<Ident, Reference>, args: &[u8]) -> Result<(), Fault> {
+    let mut foreign = None;
+    value::tokens(args, &mut |ident| {
+        if !references.contains_key(&ident) {
+            foreign = Some(ident);
+        }
+    });
+    foreign.map_or(Ok(()), |ident| Err(unknown(ident)))
 }
 
 /// A call that came before.
