@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod demo;
+pub mod faults;
 pub mod plugins;
 mod steps;
 pub mod test;

@@ -12,6 +12,7 @@ enum Command {
     Test(xtask::test::Test),
     Demo(xtask::demo::Demo),
     Bench(xtask::bench::Bench),
+    Faults(xtask::faults::Faults),
 }
 
 fn main() -> ExitCode {
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
         Command::Test(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Bench(command) => command.run(),
+        Command::Faults(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -53,7 +53,8 @@ pub struct Operation {
     pub guard: Option<(u64, u64)>,
     /// Read before the call was sent.
     pub invoked_ns: u64,
-    /// Read after the reply came; `None` if none did.
+    /// Read after the reply came; `None` if none did. Of an unknown outcome: from when on it is sure that the call takes no
+    /// effect any more, if anything tells that.
     pub returned_ns: Option<u64>,
     /// What the client was told.
     pub outcome: Outcome,

@@ -112,9 +112,10 @@ impl<'a> Replay<'a> {
                 call: call.id,
                 parks: kinds[&call.method] == Kind::Parks,
                 after: times.version_before(call.invoked_ns),
-                until: ends
-                    .get(&call.session)
-                    .and_then(|end| end.until_ns)
+                until: [ends.get(&call.session).and_then(|end| end.until_ns), call.returned_ns]
+                    .into_iter()
+                    .flatten()
+                    .min()
                     .map_or(u64::MAX, |until| times.version_after(until)),
             })
             .filter(|candidate| kinds[&calls[candidate.call as usize].method] != Kind::Reads)
@@ -205,8 +206,8 @@ impl<'a> Replay<'a> {
         let (firsts, tail) = members.split_at(firsts);
         let mut starts: Vec<_> =
             firsts.iter().copied().filter(|call| self.kinds[&self.call(*call).method] != Kind::Reads).collect();
-        // Where several may have been the one, the first to end contradicts nobody's time.
-        starts.sort_by_key(|call| self.call(*call).returned());
+        // Where several may have been the one, the first to begin contradicts nobody's time: all that saw it ended later.
+        starts.sort_by_key(|call| self.call(*call).invoked_ns);
         for pair in tail.windows(2) {
             if self.call(pair[0]).index() == self.call(pair[1]).index() {
                 let text = format!("two replies at version {version}, index {}", self.call(pair[0]).index());
