@@ -9,7 +9,7 @@ use crate::steps::{cargo, run};
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub struct Faults {
-    /// Arguments of the kit: `--minutes M`, `--seed S`, `--clients N`, `--operations N`, `--cuts N`, and more.
+    /// Arguments of the kit: `--minutes M`, `--seed S`, `--clients N`, `--operations N`, `--cuts N`, `--churn MINUTES`, and more.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }

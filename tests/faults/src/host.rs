@@ -110,6 +110,11 @@ impl HostProcess {
         Ok(host)
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How its admin signs in.
     pub fn options(&self) -> ConnectOptions {
         ConnectOptions::new().authkey(self.authkey.clone())

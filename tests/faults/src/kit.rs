@@ -458,15 +458,15 @@ async fn look_last(own: &Client, host: &HostProcess, outcome: &mut Outcome) -> R
 
 /// What the host says it keeps for this tenant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-struct Counters {
-    sessions: u64,
-    references: u64,
-    waiters: u64,
-    rows: u64,
-    objects: u64,
-    names: u64,
-    lingering: u64,
-    timers: u64,
+pub(crate) struct Counters {
+    pub(crate) sessions: u64,
+    pub(crate) references: u64,
+    pub(crate) waiters: u64,
+    pub(crate) rows: u64,
+    pub(crate) objects: u64,
+    pub(crate) names: u64,
+    pub(crate) lingering: u64,
+    pub(crate) timers: u64,
 }
 
 /// After everybody has left, nothing may be left but the session that asks.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
+use steward_faults::churn::{self, ChurnRole};
 use steward_faults::client::ClientRole;
 use steward_faults::cuts;
 use steward_faults::host::HostOptions;
@@ -61,6 +62,11 @@ struct Faults {
     #[arg(long, value_name = "N")]
     cuts: Option<u64>,
 
+    /// In place of all that: has clients come, use everything, and leave, vanish or be killed for so many minutes, and looks whether the
+    /// host grows. The last line is `N sessions, N kills, N % per 10 minutes, N violations`.
+    #[arg(long, value_name = "MINUTES")]
+    churn: Option<f64>,
+
     /// In place of all that: checks the histories that a run has kept in this directory.
     #[arg(long, value_name = "DIR")]
     check: Option<PathBuf>,
@@ -78,13 +84,16 @@ struct Faults {
 enum Role {
     #[command(hide = true)]
     Client(ClientRole),
+    #[command(hide = true)]
+    Churn(ChurnRole),
 }
 
 impl Faults {
     fn run(self) -> Result<bool> {
-        if let Some(Role::Client(client)) = self.role {
-            client.run()?;
-            return Ok(true);
+        match self.role {
+            Some(Role::Client(client)) => return client.run().map(|()| true),
+            Some(Role::Churn(client)) => return client.run().map(|()| true),
+            None => {}
         }
         if let Some(directory) = self.check {
             let mut outcome = Outcome::default();
@@ -95,6 +104,14 @@ impl Faults {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         if let Some(cuts) = self.cuts {
             let outcome = runtime.block_on(cuts::run_with_host(&host, cuts, self.seed))?;
+            outcome.violations.iter().for_each(|violation| eprintln!("violation: {violation}"));
+            println!("{outcome}");
+            return Ok(outcome.violations.is_empty());
+        }
+        if let Some(minutes) = self.churn {
+            let duration = Duration::from_secs_f64(minutes * 60.0);
+            let (program, seed, clients) = (std::env::current_exe()?, self.seed, self.clients);
+            let outcome = runtime.block_on(churn::run(&churn::Options { host, program, duration, seed, clients }))?;
             outcome.violations.iter().for_each(|violation| eprintln!("violation: {violation}"));
             println!("{outcome}");
             return Ok(outcome.violations.is_empty());
