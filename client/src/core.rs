@@ -414,6 +414,12 @@ impl Core {
         self.refs_log.push_back(Logged { proof_seq: self.seq_next, refs });
     }
 
+    /// How many calls wait for replies, those included that nobody wants any more.
+    #[cfg(feature = "sim")]
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Appends a heartbeat if it is time for one.
     pub(crate) fn tick(&mut self, now_ms: u64, out: &mut Vec<u8>) {
         if self.lease.tick(now_ms, self.seq_next) {

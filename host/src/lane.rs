@@ -157,6 +157,26 @@ impl Lane {
     }
 }
 
+/// A lane that no task serves.
+#[cfg(feature = "sim")]
+impl Lane {
+    pub(crate) fn is_closing(&self) -> bool {
+        self.out.lock().closing
+    }
+
+    /// Takes what waits to be sent, a goodbye included.
+    pub(crate) fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.out.lock().bytes)
+    }
+
+    /// As a task leaves it that has ended.
+    pub(crate) fn lose(&self) {
+        let mut out = self.out.lock();
+        out.closing = true;
+        out.bytes.clear();
+    }
+}
+
 /// A reply's frame, or in place of one that is larger than `reply_bytes_max` the news of that.
 pub(crate) fn encode(reply: &Reply<'_>, reply_bytes_max: usize) -> Bytes {
     thread_local! {

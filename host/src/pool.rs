@@ -49,6 +49,13 @@ impl Pool {
         }
     }
 
+    /// Does the oldest job, for a pool without threads; says whether there was one.
+    #[cfg(feature = "sim")]
+    pub(crate) fn work_once(&self) -> bool {
+        let job = self.queue.state.lock().jobs.pop_front();
+        job.map(|job| job()).is_some()
+    }
+
     /// Drops what is queued and lets the threads end after their present job.
     pub(crate) fn stop(&self) {
         let mut state = self.queue.state.lock();

@@ -416,6 +416,8 @@ impl Session {
             std::mem::take(&mut *state)
         };
         self.tenant.shared.sessions.lock().remove(&self.id);
+        #[cfg(feature = "sim")]
+        crate::sim::ended(self, orderly);
         let State { references, calls, called, lanes, .. } = state;
         for (cell, call) in calls.parked() {
             cell.cancel(call, Why::SessionEnded);
