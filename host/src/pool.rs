@@ -49,6 +49,12 @@ impl Pool {
         }
     }
 
+    /// Whether there are jobs.
+    #[cfg(feature = "sim")]
+    pub(crate) fn has_work(&self) -> bool {
+        !self.queue.state.lock().jobs.is_empty()
+    }
+
     /// Does the oldest job, for a pool without threads; says whether there was one.
     #[cfg(feature = "sim")]
     pub(crate) fn work_once(&self) -> bool {

@@ -168,6 +168,11 @@ impl Host {
         host::sweep(&self.tenant.shared, [&self.tenant].into_iter(), self.now_ms(), late_ms);
     }
 
+    /// Whether the pool has something to do.
+    pub fn has_work(&self) -> bool {
+        self.tenant.shared.pool.has_work()
+    }
+
     /// Does one job of the pool; says whether there was one.
     pub fn work_once(&self) -> bool {
         self.tenant.shared.pool.work_once()
