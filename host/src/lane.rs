@@ -36,6 +36,8 @@ const REPLY_HEAD_BYTES: usize = 64;
 pub(crate) struct Lane {
     out: Mutex<Out>,
     kind: LaneKind,
+    /// Which of its session's connections it belongs to, by [`Session::connection`].
+    pub(crate) connection: u64,
     reply_bytes_max: usize,
     bulk_bytes_min: usize,
     /// So much waits to be sent that it is worth a look how much.
@@ -70,11 +72,12 @@ struct Out {
 }
 
 impl Lane {
-    pub(crate) fn new(limits: &Limits, kind: LaneKind) -> Arc<Self> {
+    pub(crate) fn new(limits: &Limits, kind: LaneKind, connection: u64) -> Arc<Self> {
         let bulk_bytes_min = if kind == LaneKind::Main { limits.bulk_bytes_min } else { usize::MAX };
         Arc::new(Self {
             out: Mutex::default(),
             kind,
+            connection,
             reply_bytes_max: limits.reply_bytes_max,
             bulk_bytes_min,
             fills_up: AtomicBool::new(false),

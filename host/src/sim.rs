@@ -207,7 +207,7 @@ impl Host {
     /// A further lane of a session, unless that has ended.
     pub fn lane(&self, session: u64) -> Option<Lane> {
         let session = self.tenant.shared.sessions.lock().get(&session).cloned()?;
-        let lane = lane::Lane::new(&session.tenant.shared.limits, LaneKind::Whole);
+        let lane = lane::Lane::new(&session.tenant.shared.limits, LaneKind::Whole, session.connection());
         session.attach(&lane);
         Some(Lane { session, lane, received: Vec::new() })
     }
