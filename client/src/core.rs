@@ -77,11 +77,21 @@ impl Ending {
 #[derive(Debug)]
 struct Waiting {
     class: Class,
-    /// Somebody will fetch the reply.
-    wanted: bool,
+    wanted: Wanted,
     sent: Sent,
     /// Whoever is to be woken then.
     waker: Option<Waker>,
+}
+
+/// What is wanted of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// Somebody will fetch the reply.
+    Reply,
+    /// It shall happen, and nobody will fetch the reply: a release.
+    Effect,
+    /// Nothing: it was given up.
+    Nothing,
 }
 
 /// What was sent, to be sent again should the connection be lost.
@@ -216,12 +226,12 @@ impl Core {
             let acked = self.take_acked();
             request.frame(seq).put(acked.as_ref(), out);
         }
-        self.expect(class, wanted, Sent::Lane(request))
+        self.expect(class, if wanted { Wanted::Reply } else { Wanted::Effect }, Sent::Lane(request))
     }
 
     /// Expects a reply to a frame that the caller sends by another way than the lane, once it has called [`Core::made`].
     pub(crate) fn send_bulk(&mut self, class: Class, target: (Ident, u64)) -> u64 {
-        self.expect(class, true, Sent::Bulk(target, Bytes::new()))
+        self.expect(class, Wanted::Reply, Sent::Bulk(target, Bytes::new()))
     }
 
     /// Keeps the frame that [`Core::send_bulk`] was promised.
@@ -231,7 +241,7 @@ impl Core {
         }
     }
 
-    fn expect(&mut self, class: Class, wanted: bool, sent: Sent) -> u64 {
+    fn expect(&mut self, class: Class, wanted: Wanted, sent: Sent) -> u64 {
         let seq = self.seq_next;
         self.seq_next += 1;
         self.waiting.insert(seq, Waiting { class, wanted, sent, waker: None });
@@ -265,7 +275,7 @@ impl Core {
                 self.let_go(pinned);
             }
         } else if let Some(waiting) = self.waiting.get_mut(&seq) {
-            (waiting.wanted, waiting.waker) = (false, None);
+            (waiting.wanted, waiting.waker) = (Wanted::Nothing, None);
             if let Some(out) = out {
                 let acked = self.take_acked();
                 ClientFrame::Cancel { seq }.put(acked.as_ref(), out);
@@ -289,7 +299,7 @@ impl Core {
             self.receive(ident);
             self.hold(ident);
         }
-        if waiting.wanted {
+        if waiting.wanted == Wanted::Reply {
             after.wakers.extend(waiting.waker);
             let frame::Reply { effect, payload, epoch, version, index, grant, .. } = *reply;
             let version = Version { epoch, version, index };
@@ -429,7 +439,7 @@ impl Core {
     }
 
     /// Says on a new lane all that the host may not have had: acknowledgements, changes of references, calls without reply
-    /// in the order of their seqs, and of those that nobody wants any more only that. Gives the frames that are to be sent
+    /// in the order of their seqs, and of those that were given up only that. Gives the frames that are to be sent
     /// by other ways.
     pub(crate) fn resume(&mut self, out: &mut Vec<u8>) -> Vec<Bytes> {
         self.arrived.clear();
@@ -447,7 +457,7 @@ impl Core {
         let mut bulk = Vec::new();
         for seq in waiting {
             match &self.waiting[&seq] {
-                Waiting { wanted: false, .. } => ClientFrame::Cancel { seq }.put(None, out),
+                Waiting { wanted: Wanted::Nothing, .. } => ClientFrame::Cancel { seq }.put(None, out),
                 Waiting { sent: Sent::Lane(request), .. } => request.frame(seq).put(None, out),
                 // One that was not made yet is sent when it is.
                 Waiting { sent: Sent::Bulk(_, frame), .. } if frame.is_empty() => {}
@@ -704,6 +714,17 @@ mod tests {
         // Any reply by the new lane proves that the references have arrived.
         arrive(&mut core, seqs[0], &[], None);
         assert!(core.refs_log.is_empty());
+    }
+
+    /// A release has nobody who waits for its reply, and must happen all the same.
+    #[test]
+    fn release_is_sent_again_and_not_given_up() {
+        let mut core = Core::new(Lease::new(10_000, 0));
+        core.release(Ident(9), 1);
+        core.put_releases(Some(&mut Vec::new()), || true);
+        let mut out = Vec::new();
+        core.resume(&mut out);
+        assert!(frames(&out)[1].contains("method: Name(\"release\")"), "{:?}", frames(&out));
     }
 
     #[test]
