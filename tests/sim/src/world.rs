@@ -148,6 +148,8 @@ pub(crate) struct World {
     troubles: Troubles,
     /// Idents of the shared objects, by place.
     idents: BTreeMap<usize, u64>,
+    /// All sessions.
+    begun: Vec<u64>,
     /// Items that the auditor has put.
     fillers: i64,
     pub(crate) oracle: Oracle,
@@ -192,6 +194,7 @@ impl World {
             script,
             troubles,
             idents: BTreeMap::new(),
+            begun: Vec::new(),
             fillers: 0,
             oracle: Oracle::new(trace, records),
             steps: 0,
@@ -496,6 +499,7 @@ impl World {
         let incarnation = self.clients[of].incarnation + 1;
         let mut client = self.newcomer(of, incarnation);
         client.session = self.host.begin();
+        self.begun.push(client.session);
         client.core = Session::new(LEASE_MS, client.clock_ms(self.now_ms));
         client.life = Life::Lives;
         let session = client.session;
@@ -716,10 +720,10 @@ impl World {
         client.life = Life::Over;
         client.tasks.iter_mut().for_each(|task| task.held.clear());
         // The connection stays until the host ends it.
-        client.connection = None;
-        if of != AUDITOR {
-            self.replace(of);
+        if let Some(connection) = client.connection.take() {
+            self.connections[connection].is_plugged = false;
         }
+        self.replace(of);
         Ok(())
     }
 
@@ -1031,10 +1035,14 @@ impl World {
                     && !client.core.is_owing()
                     && client.tasks.iter().all(|task| task.is_done && task.wait.is_none() && task.plan.is_empty())
             }
-            Life::Over => client.session == 0 || self.oracle.is_ended(client.session),
+            Life::Over => true,
         };
         self.now_ms > TROUBLE_MS + 1_000
             && self.clients.iter().all(is_done)
+            && self.begun.iter().all(|&session| {
+                let lives = |client: &Client| client.session == session && client.life == Life::Lives;
+                self.oracle.is_ended(session) || self.clients.iter().any(lives)
+            })
             && self.connections.iter().all(|connection| connection.up.is_empty() || !connection.is_plugged)
     }
 
