@@ -127,6 +127,15 @@ struct Logged {
     refs: Refs,
 }
 
+impl Logged {
+    fn say(&mut self, out: &mut Vec<u8>) {
+        let frame = ClientFrame::Refs(std::mem::take(&mut self.refs));
+        frame.put(None, out);
+        let ClientFrame::Refs(refs) = frame else { unreachable!("it was just made") };
+        self.refs = refs;
+    }
+}
+
 /// What there is to do once the lock is free again.
 #[derive(Debug, Default)]
 pub(crate) struct After {
@@ -276,6 +285,9 @@ impl Core {
             }
         } else if let Some(waiting) = self.waiting.get_mut(&seq) {
             (waiting.wanted, waiting.waker) = (Wanted::Nothing, None);
+            // Should it be granted all the same, the release must find the object: its handle may go meanwhile.
+            let given_up = waiting.sent.target().0;
+            self.hold(given_up);
             if let Some(out) = out {
                 let acked = self.take_acked();
                 ClientFrame::Cancel { seq }.put(acked.as_ref(), out);
@@ -309,19 +321,24 @@ impl Core {
             for ident in tokens {
                 self.let_go(ident);
             }
-            self.undo(reply.grant, waiting.sent.target());
+            let target = waiting.sent.target();
+            self.undo(reply.grant, target);
+            if waiting.wanted == Wanted::Nothing {
+                self.let_go(target.0);
+            }
         }
     }
 
     /// A grant that nobody is there to take is given back.
     fn undo(&mut self, grant: Option<Grant>, target: (Ident, u64)) {
         if grant.is_some() {
-            self.releases.push_back(target);
+            self.release(target.0, target.1);
         }
     }
 
-    /// Releases `ident` without anybody waiting for the reply.
+    /// Releases `ident` without anybody waiting for the reply. Until that is sent the object is held.
     pub(crate) fn release(&mut self, ident: Ident, owner: u64) {
+        self.hold(ident);
         self.releases.push_back((ident, owner));
     }
 
@@ -330,6 +347,7 @@ impl Core {
         while !self.releases.is_empty() && permit() {
             let Some((ident, owner)) = self.releases.pop_front() else { break };
             self.send(out.as_deref_mut(), Class::Running, false, Request::release(ident, owner));
+            self.let_go(ident);
         }
     }
 
@@ -404,7 +422,8 @@ impl Core {
                 // It may be held again, or stand here twice.
                 if self.refs.get(&ident).is_some_and(|count| count.held == 0) {
                     let count = self.refs.remove(&ident).expect("it was just found");
-                    drop.push((ident, count.received));
+                    // One that never came by a frame has nothing to be taken back.
+                    drop.extend((count.received > 0).then_some((ident, count.received)));
                 }
             }
             if !drop.is_empty() {
@@ -438,24 +457,21 @@ impl Core {
         }
     }
 
-    /// Says on a new lane all that the host may not have had: acknowledgements, changes of references, calls without reply
-    /// in the order of their seqs, and of those that were given up only that. Gives the frames that are to be sent
+    /// Says on a new lane all that the host may not have had: acknowledgements, then calls without reply and changes of
+    /// references in the order in which they were said first, and of calls that were given up only that. Gives the frames that are to be sent
     /// by other ways.
     pub(crate) fn resume(&mut self, out: &mut Vec<u8>) -> Vec<Bytes> {
         self.arrived.clear();
         let mut waiting: Vec<u64> = self.waiting.keys().copied().collect();
         waiting.sort_unstable();
         self.put_all_acked(&waiting, out);
-        for logged in &mut self.refs_log {
-            let refs = std::mem::take(&mut logged.refs);
-            let frame = ClientFrame::Refs(refs);
-            frame.put(None, out);
-            let ClientFrame::Refs(refs) = frame else { unreachable!("it was just made") };
-            // It comes before every call on this lane.
-            *logged = Logged { proof_seq: 0, refs };
-        }
         let mut bulk = Vec::new();
+        let mut changes = self.refs_log.iter_mut().peekable();
         for seq in waiting {
+            // A call may need what was taken up before it, and what was dropped after it.
+            while let Some(logged) = changes.next_if(|logged| logged.proof_seq <= seq) {
+                logged.say(out);
+            }
             match &self.waiting[&seq] {
                 Waiting { wanted: Wanted::Nothing, .. } => ClientFrame::Cancel { seq }.put(None, out),
                 Waiting { sent: Sent::Lane(request), .. } => request.frame(seq).put(None, out),
@@ -464,6 +480,7 @@ impl Core {
                 Waiting { sent: Sent::Bulk(_, frame), .. } => bulk.push(frame.clone()),
             }
         }
+        changes.for_each(|logged| logged.say(out));
         bulk
     }
 
@@ -701,19 +718,43 @@ mod tests {
         let said = frames(&out);
         let expected = [
             "Ack, Some(Acked { floor: 1, ranges: [(2, 2)] })",
-            "drop: [(Ident(9), 1)], number: 1",
             "Call { seq: 1,",
             "Call { seq: 3,",
             "Cancel { seq: 4 }",
             "Call { seq: 5,",
+            "drop: [(Ident(9), 1)], number: 1",
         ];
         assert_eq!(said.len(), expected.len(), "{said:?}");
         for (said, expected) in said.iter().zip(expected) {
             assert!(said.contains(expected), "{said} without {expected}");
         }
-        // Any reply by the new lane proves that the references have arrived.
-        arrive(&mut core, seqs[0], &[], None);
-        assert!(core.refs_log.is_empty());
+    }
+
+    /// A given-up acquire is granted after all, and its lock's proxy is gone by then: the drop waits for the release, on the first
+    /// lane and on any later one.
+    #[test]
+    fn drop_does_not_overtake_the_release() {
+        let mut core = Core::new(Lease::new(10_000, 0));
+        let lock = QUEUE.0;
+        core.adopt(lock, Some(&mut Vec::new()));
+        core.hold(lock);
+        let seq = send(&mut core);
+        core.abandon(seq, QUEUE, Some(&mut Vec::new()));
+        core.let_go(lock);
+        let mut out = Vec::new();
+        core.put_owed(&mut out);
+        assert!(out.is_empty(), "{:?}", frames(&out));
+        arrive(&mut core, seq, &[], Some(Grant { fence: 3, abandoned: false }));
+        core.put_releases(Some(&mut out), || true);
+        core.put_owed(&mut out);
+        let is_in_order = |said: &[String]| {
+            let at = |what: &str| said.iter().position(|said| said.contains(what)).unwrap();
+            at("method: Name(\"release\")") < at("drop: [(Ident(7), 1)]")
+        };
+        assert!(is_in_order(&frames(&out)), "{:?}", frames(&out));
+        out.clear();
+        core.resume(&mut out);
+        assert!(is_in_order(&frames(&out)), "{:?}", frames(&out));
     }
 
     /// A release has nobody who waits for its reply, and must happen all the same.

@@ -1038,6 +1038,7 @@ impl World {
             Life::Over => true,
         };
         self.now_ms > TROUBLE_MS + 1_000
+            && !self.host.has_work()
             && self.clients.iter().all(is_done)
             && self.begun.iter().all(|&session| {
                 let lives = |client: &Client| client.session == session && client.life == Life::Lives;
@@ -1098,8 +1099,8 @@ impl World {
         self.now_ms += 60_000;
         self.host.set_ms(1_000_000 + self.now_ms);
         self.host.tick_due();
-        while self.host.work_once() {}
         self.host.sweep(0);
+        while self.host.work_once() {}
         self.oracle.happened(events())?;
         self.oracle.quiet()?;
         let counters = self.host.counters();
