@@ -125,13 +125,7 @@ impl Calls {
     /// # Errors
     /// Refused, retryably: `TooManyCalls`, `TooManyParked`, `TooManyReplies`. A client that keeps to its limits sees the last two only
     /// when replies that nobody could foresee are large or many.
-    pub(crate) fn begin(
-        &mut self,
-        seq: u64,
-        may_park: bool,
-        lane: &Arc<Lane>,
-        limits: &Limits,
-    ) -> Result<(), Fault> {
+    pub(crate) fn begin(&mut self, seq: u64, may_park: bool, lane: &Arc<Lane>, limits: &Limits) -> Result<(), Fault> {
         if may_park {
             if self.waiting >= limits.calls_parked_max {
                 let limit = limits.calls_parked_max;

@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod demo;
 pub mod plugins;
+pub mod sim;
 mod steps;
 pub mod test;
 
