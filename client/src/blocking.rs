@@ -17,6 +17,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use steward_wire::Token;
@@ -25,9 +26,9 @@ use tokio::sync::oneshot;
 
 use crate::args::IntoArgs;
 use crate::{
-    Array, Barrier, BoundedSemaphore, Condition, ConnectOptions, Dict, Error, Event, JoinableQueue, LifoQueue, List,
-    Lock, Namespace, ObjectInfo, Owner, PriorityQueue, Proxy, Queue, QueueOptions, RLock, Semaphore, Set, StartOptions,
-    Typed, Value,
+    Array, Barrier, BoundedSemaphore, Condition, ConnectOptions, Dict, Error, Event, Fork, JoinableQueue, LifoQueue,
+    List, Lock, Namespace, ObjectInfo, Owner, PriorityQueue, Proxy, Queue, QueueOptions, RLock, Semaphore,
+    SessionEvent, Set, StartOptions, Typed, Value,
 };
 
 /// A session with a host, from which proxies come; see [`crate::Manager`].
@@ -106,6 +107,29 @@ impl Manager {
         Ok(Self { inner: inner.with_owner(Owner::thread()), runtime: Arc::new(runtime) })
     }
 
+    /// As [`ConnectOptions::claim`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn claim(target: &str, options: ConnectOptions, fork: Fork) -> Result<Self, Error> {
+        let runtime = Runtime::start()?;
+        let inner = runtime.handle.block_on(options.claim(target, fork))?;
+        Ok(Self { inner: inner.with_owner(Owner::thread()), runtime: Arc::new(runtime) })
+    }
+
+    /// As [`crate::Manager::fork`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn fork(&self) -> Result<Fork, Error> {
+        self.wait(self.inner.fork())
+    }
+
+    /// As [`crate::Manager::on_event`].
+    pub fn on_event(&self, listener: impl Fn(&SessionEvent) + Send + Sync + 'static) {
+        self.inner.on_event(listener);
+    }
+
     fn wait<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.handle.block_on(future)
     }
@@ -142,6 +166,20 @@ impl Manager {
     /// As there.
     pub fn create_named(&self, name: &str, typeid: &str, args: impl IntoArgs) -> Result<Proxy, Error> {
         self.wait(self.inner.create_named(name, typeid, args))
+    }
+
+    /// As [`crate::Manager::create_named_for`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create_named_for(
+        &self,
+        name: &str,
+        idle: Duration,
+        typeid: &str,
+        args: impl IntoArgs,
+    ) -> Result<Proxy, Error> {
+        self.wait(self.inner.create_named_for(name, idle, typeid, args))
     }
 
     /// As [`crate::Manager::named`].

@@ -127,15 +127,6 @@ struct Logged {
     refs: Refs,
 }
 
-impl Logged {
-    fn say(&mut self, out: &mut Vec<u8>) {
-        let frame = ClientFrame::Refs(std::mem::take(&mut self.refs));
-        frame.put(None, out);
-        let ClientFrame::Refs(refs) = frame else { unreachable!("it was just made") };
-        self.refs = refs;
-    }
-}
-
 /// What there is to do once the lock is free again.
 #[derive(Debug, Default)]
 pub(crate) struct After {
@@ -193,6 +184,8 @@ pub(crate) struct Core {
     /// Changes of references that the host may not have had, and the number of the last.
     refs_log: VecDeque<Logged>,
     refs_number: u64,
+    /// Calls that the host let wait: it keeps too many replies, and did not begin them.
+    held_back: Vec<u64>,
     /// Releases that wait until fewer calls run.
     releases: VecDeque<(Ident, u64)>,
     pub(crate) lease: Lease,
@@ -211,6 +204,7 @@ impl Core {
             unheld: Vec::new(),
             refs_log: VecDeque::new(),
             refs_number: 0,
+            held_back: Vec::new(),
             releases: VecDeque::new(),
             lease,
             ended: None,
@@ -223,7 +217,7 @@ impl Core {
 
     /// Whether acknowledgements or dropped references wait for a frame.
     pub(crate) fn is_owing(&self) -> bool {
-        !self.arrived.is_empty() || !self.unheld.is_empty()
+        !self.arrived.is_empty() || !self.unheld.is_empty() || !self.held_back.is_empty()
     }
 
     /// Expects the reply to a request and appends its frame to the lane, preceded by the references that were dropped;
@@ -298,6 +292,9 @@ impl Core {
     /// Takes in a reply and the tokens inside its payload. One to an unknown seq is ignored: a host may
     /// repeat itself.
     pub(crate) fn arrive(&mut self, reply: &frame::Reply<'_>, tokens: Vec<Ident>, after: &mut After) {
+        if reply.effect == Effect::Refused && self.is_held_back(reply) {
+            return;
+        }
         let Some(waiting) = self.waiting.remove(&reply.seq) else { return };
         self.note_arrival(reply.seq);
         after.freed(waiting.class);
@@ -327,6 +324,22 @@ impl Core {
                 self.let_go(target.0);
             }
         }
+    }
+
+    /// Whether a refused call is to be sent again, under the same seq: the host keeps as many replies as it may, which this side
+    /// cannot foresee, and will have room once those are acknowledged that are on their way.
+    fn is_held_back(&mut self, reply: &frame::Reply<'_>) -> bool {
+        let refused = Fault::read(Effect::Refused, reply.payload);
+        let full =
+            refused.is_ok_and(|fault| fault.retryable && matches!(&*fault.kind, "TooManyReplies" | "TooManyCalls"));
+        let again = matches!(
+            self.waiting.get(&reply.seq),
+            Some(Waiting { wanted: Wanted::Reply | Wanted::Effect, sent: Sent::Lane(_), .. })
+        );
+        if full && again {
+            self.held_back.push(reply.seq);
+        }
+        full && again
     }
 
     /// A grant that nobody is there to take is given back.
@@ -412,6 +425,14 @@ impl Core {
         while let Some(acked) = self.take_acked() {
             ClientFrame::Ack.put(Some(&acked), out);
         }
+        for seq in std::mem::take(&mut self.held_back) {
+            // One that was given up meanwhile has been cancelled.
+            if let Some(Waiting { wanted: Wanted::Reply | Wanted::Effect, sent: Sent::Lane(request), .. }) =
+                self.waiting.get(&seq)
+            {
+                request.frame(seq).put(None, out);
+            }
+        }
     }
 
     fn put_drops(&mut self, out: &mut Vec<u8>) {
@@ -457,20 +478,21 @@ impl Core {
         }
     }
 
-    /// Says on a new lane all that the host may not have had: acknowledgements, then calls without reply and changes of
-    /// references in the order in which they were said first, and of calls that were given up only that. Gives the frames that are to be sent
+    /// Says on a new lane all that the host may not have had: acknowledgements, then changes of references and calls without reply
+    /// in the order in which they were said first, and of calls that were given up only that. Gives the frames that are to be sent
     /// by other ways.
     pub(crate) fn resume(&mut self, out: &mut Vec<u8>) -> Vec<Bytes> {
         self.arrived.clear();
+        self.held_back.clear();
         let mut waiting: Vec<u64> = self.waiting.keys().copied().collect();
         waiting.sort_unstable();
         self.put_all_acked(&waiting, out);
         let mut bulk = Vec::new();
-        let mut changes = self.refs_log.iter_mut().peekable();
+        let mut logged = self.refs_log.iter().peekable();
         for seq in waiting {
-            // A call may need what was taken up before it, and what was dropped after it.
-            while let Some(logged) = changes.next_if(|logged| logged.proof_seq <= seq) {
-                logged.say(out);
+            // As they were sent first: what a call names may be dropped after it.
+            while let Some(Logged { refs, .. }) = logged.next_if(|logged| logged.proof_seq <= seq) {
+                ClientFrame::Refs(refs.clone()).put(None, out);
             }
             match &self.waiting[&seq] {
                 Waiting { wanted: Wanted::Nothing, .. } => ClientFrame::Cancel { seq }.put(None, out),
@@ -480,7 +502,9 @@ impl Core {
                 Waiting { sent: Sent::Bulk(_, frame), .. } => bulk.push(frame.clone()),
             }
         }
-        changes.for_each(|logged| logged.say(out));
+        for Logged { refs, .. } in logged {
+            ClientFrame::Refs(refs.clone()).put(None, out);
+        }
         bulk
     }
 
@@ -713,6 +737,7 @@ mod tests {
         core.fetch(seqs[1], Waker::noop()).unwrap().unwrap().pins.into_iter().for_each(|ident| core.let_go(ident));
         core.put_owed(&mut Vec::new());
         core.abandon(seqs[3], QUEUE, None);
+        let last = send(&mut core);
         let mut out = Vec::new();
         assert!(core.resume(&mut out).is_empty());
         let said = frames(&out);
@@ -723,11 +748,16 @@ mod tests {
             "Cancel { seq: 4 }",
             "Call { seq: 5,",
             "drop: [(Ident(9), 1)], number: 1",
+            "Call { seq: 6,",
         ];
         assert_eq!(said.len(), expected.len(), "{said:?}");
         for (said, expected) in said.iter().zip(expected) {
             assert!(said.contains(expected), "{said} without {expected}");
         }
+        arrive(&mut core, seqs[0], &[], None);
+        assert_eq!(core.refs_log.len(), 1, "they come after it");
+        arrive(&mut core, last, &[], None);
+        assert!(core.refs_log.is_empty());
     }
 
     /// A given-up acquire is granted after all, and its lock's proxy is gone by then: the drop waits for the release, on the first
@@ -766,6 +796,27 @@ mod tests {
         let mut out = Vec::new();
         core.resume(&mut out);
         assert!(frames(&out)[1].contains("method: Name(\"release\")"), "{:?}", frames(&out));
+    }
+
+    #[test]
+    fn call_that_a_full_host_refuses_is_sent_again_under_its_seq() {
+        let mut core = Core::new(Lease::new(10_000, 0));
+        let (seq, other) = (send(&mut core), send(&mut core));
+        let mut payload = Vec::new();
+        Fault::refused("TooManyReplies", "").retry().put(&mut payload);
+        let (effect, payload) = (Effect::Refused, &payload[..]);
+        let reply = frame::Reply { seq, effect, payload, epoch: 0, version: 0, index: 0, grant: None };
+        core.arrive(&reply, Vec::new(), &mut After::default());
+        assert!(core.fetch(seq, Waker::noop()).is_none() && core.is_owing());
+        arrive(&mut core, other, &[], None);
+        let mut out = Vec::new();
+        core.put_owed(&mut out);
+        let said = frames(&out);
+        assert!(said[0].contains("Acked { floor: 1, ranges: [(2, 2)] }"), "{said:?}");
+        assert!(said[1].contains("Call { seq: 1,"), "what makes room comes first: {said:?}");
+        assert!(!core.is_owing());
+        arrive(&mut core, seq, &[], None);
+        assert!(core.fetch(seq, Waker::noop()).unwrap().is_ok());
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub use error::{ConfigError, Error, StartError};
 pub use events::SessionEvent;
 pub use manager::{DeadlockLink, Manager, ObjectInfo};
 pub use owner::Owner;
-pub use proxy::{Item, Proxy};
+pub use proxy::{Answer, Item, Proxy};
 pub use start::{HostProcess, StartOptions};
 pub use steward_wire::auth::AuthKey;
 pub use steward_wire::describe::{MethodInfo, Param, ParamKind, TypeInfo};

@@ -243,8 +243,8 @@ impl Manager {
         Fork::read(&delivered.reply.payload)
     }
 
-    /// The host as an object: what it offers itself is called by name.
-    pub(crate) fn host_proxy(&self) -> Proxy {
+    /// The host as an object, whose methods are called by name: `counters`, `objects`, `ping` and others.
+    pub fn host_proxy(&self) -> Proxy {
         Proxy::host(Arc::clone(&self.session), self.owner)
     }
 

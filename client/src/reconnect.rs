@@ -11,10 +11,12 @@ use crate::events::SessionEvent;
 use crate::lane::{Frames, Lane};
 use crate::session::{Shared, now_ms};
 
-/// The first attempt is made at once, the second after so long, and each further one after twice as long as the one before.
+/// The first attempt is made at once, the second after so long, and each further one after twice as long as the one before,
+/// up to the second of these.
 const BACK_OFF: Duration = Duration::from_millis(10);
-/// At most so long.
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+/// How long a closed session tries to get a connection for its goodbye.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
 /// Ends the session should its runtime be shut down under it, so that no caller waits for ever.
 struct Task(Arc<Shared>);
@@ -38,7 +40,7 @@ pub(crate) async fn serve(session: Arc<Shared>, dialer: Arc<Dialer>, mut frames:
         session.tell(&SessionEvent::Lost { cause });
         let link = tokio::select! {
             link = reconnect(&session, &dialer) => link,
-            () = closed(&session) => Err("session was closed".into()),
+            () = closed(&session) => Err("session was closed while it had no connection".into()),
         };
         match link {
             Ok((link, since_ms)) => {
@@ -56,12 +58,12 @@ pub(crate) async fn serve(session: Arc<Shared>, dialer: Arc<Dialer>, mut frames:
     }
 }
 
-/// Waits until nobody uses the session any more.
+/// Waits until nobody uses the session any more, and a little longer: perhaps a goodbye can still be said.
 async fn closed(session: &Shared) {
     loop {
         let told = session.closing.notified();
         if session.state.lock().closing {
-            return;
+            return tokio::time::sleep(GOODBYE_MAX).await;
         }
         told.await;
     }

@@ -327,10 +327,10 @@ impl Calls {
 pub(crate) enum Cancelled {
     /// It is to be cancelled there.
     Parked(Arc<Cell>, CallId),
-    /// It is answered, and the answer may have been lost with an earlier connection.
-    Answered(Bytes),
-    /// It runs, or is answered.
+    /// It runs, or is answered, and the client will hear of it.
     Later,
+    /// It was answered like this.
+    Answered(Bytes),
     /// It never came. Should it come yet, it must not run.
     Unknown,
 }

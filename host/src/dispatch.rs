@@ -54,7 +54,7 @@ fn to(session: &Arc<Session>, lane: &Arc<Lane>, seq: u64, kept: bool) -> ReplyTo
 
 fn call(session: &Arc<Session>, lane: &Arc<Lane>, call: &Call<'_>, tokens: bool) {
     lane.owe();
-    let (target, kept) = match prepare(session, lane, call, tokens) {
+    let (target, kept) = match session.admit(call, tokens, lane) {
         Ok(Admitted::New { target, kept }) => (target, kept),
         Ok(Admitted::Repeat) => return,
         Err(fault) => return to(session, lane, call.seq, false).fail(&fault),
@@ -94,14 +94,6 @@ fn call(session: &Arc<Session>, lane: &Arc<Lane>, call: &Call<'_>, tokens: bool)
     with_snapshots(session, owner, args, Box::new(then));
 }
 
-/// Finds what is called and checks that it may be.
-fn prepare(session: &Arc<Session>, lane: &Arc<Lane>, call: &Call<'_>, tokens: bool) -> Result<Admitted, Fault> {
-    if tokens {
-        owned(session, call.args)?;
-    }
-    session.admit(call, lane)
-}
-
 /// The lock that a call is conditional on.
 fn guarded(session: &Session, guard: frame::Guard) -> Result<Guard, Fault> {
     let object = session.object(guard.lock).ok_or_else(|| unknown(guard.lock))?;
@@ -110,17 +102,6 @@ fn guarded(session: &Session, guard: frame::Guard) -> Result<Guard, Fault> {
         return Err(Fault::refused("TypeError", format!("a guard names a lock; object {ident} is a {typeid}")));
     }
     Ok(Guard { lock: object.cell, fence: guard.fence })
-}
-
-/// Every token among the arguments must be one that this session holds.
-fn owned(session: &Session, args: &[u8]) -> Result<(), Fault> {
-    let mut foreign = None;
-    value::tokens(args, &mut |ident| {
-        if !session.owns(ident) {
-            foreign = Some(ident);
-        }
-    });
-    foreign.map_or(Ok(()), |ident| Err(unknown(ident)))
 }
 
 /// Goes on with arguments in which no argument is a token.
@@ -178,11 +159,7 @@ fn argument_token(args: &[u8]) -> Option<(usize, usize, Ident)> {
 
 fn create(session: &Arc<Session>, lane: &Arc<Lane>, create: &Create<'_>, tokens: bool) {
     lane.owe();
-    let admitted = match tokens.then(|| owned(session, create.args)).unwrap_or(Ok(())) {
-        Ok(()) => session.admit_other(create.seq, lane),
-        Err(fault) => Err(fault),
-    };
-    let to = match admitted {
+    let to = match session.admit_other(create.seq, tokens.then_some(create.args), lane) {
         Ok(Admitted::New { kept, .. }) => to(session, lane, create.seq, kept),
         Ok(Admitted::Repeat) => return,
         Err(fault) => return to(session, lane, create.seq, false).fail(&fault),
@@ -238,7 +215,7 @@ pub(crate) fn unknown_type(session: &Session, typeid: &str) -> Fault {
 /// Makes a child session; its number, its secret and what it holds are the reply.
 fn fork(session: &Arc<Session>, lane: &Arc<Lane>, seq: u64) {
     lane.owe();
-    match session.admit_other(seq, lane) {
+    match session.admit_other(seq, None, lane) {
         Ok(Admitted::New { kept, .. }) => {
             let to = to(session, lane, seq, kept);
             match sign_in::fork(session) {

@@ -123,6 +123,16 @@ impl Lane {
         out.wake();
     }
 
+    /// Whether nothing is sent by it any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.out.lock().closing
+    }
+
+    /// Whether it lives, and serves all of its connection.
+    pub(crate) fn is_main(&self) -> bool {
+        self.kind != LaneKind::Bulk && !self.is_closed()
+    }
+
     /// Answers a heartbeat.
     pub(crate) fn beat(&self) {
         let mut out = self.out.lock();
@@ -163,10 +173,6 @@ impl Lane {
 /// A lane that no task serves.
 #[cfg(feature = "sim")]
 impl Lane {
-    pub(crate) fn is_closing(&self) -> bool {
-        self.out.lock().closing
-    }
-
     /// Takes what waits to be sent, a goodbye included.
     pub(crate) fn take(&self) -> Vec<u8> {
         std::mem::take(&mut self.out.lock().bytes)

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use steward_objects::{CallId, Why};
 use steward_wire::frame::{Acked, Call, Refs};
 use steward_wire::{Effect, Fault, Ident, value};
+use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 use crate::calls::{Answered, Calls, Cancelled, Kept, Known};
@@ -39,6 +40,8 @@ pub(crate) struct Session {
     heard_ms: AtomicU64,
     /// Of a fork that nobody has claimed yet: the session that it came from. It has no lease of its own so far.
     parent: Mutex<Option<Weak<Session>>>,
+    /// Told when a further lane serves the session.
+    pub(crate) attached: Notify,
 }
 
 #[derive(Default)]
@@ -96,6 +99,7 @@ impl Session {
             connections: AtomicU64::new(0),
             heard_ms,
             parent: Mutex::new(None),
+            attached: Notify::new(),
         }
     }
 
@@ -170,6 +174,7 @@ impl Session {
         let mut state = self.state.lock();
         state.lanes.retain(|lane| lane.strong_count() > 0);
         state.lanes.push(Arc::downgrade(lane));
+        self.attached.notify_waiters();
     }
 
     pub(crate) fn lanes(&self) -> Vec<Arc<Lane>> {
@@ -190,12 +195,12 @@ impl Session {
         self.state.lock().calls.acknowledge(acked)
     }
 
-    /// Lets a call of a method in, which from now on has happened. Checks that the object is this session's and the method
-    /// exposed.
+    /// Lets a call of a method in, which from now on has happened. Checks that the object and those that the arguments name are this
+    /// session's, and that the method is exposed.
     ///
     /// # Errors
     /// Refused `UnknownIdent`, `NotExposed`, `Forgotten`, and when a limit is reached.
-    pub(crate) fn admit(&self, call: &Call<'_>, lane: &Arc<Lane>) -> Result<Admitted, Fault> {
+    pub(crate) fn admit(&self, call: &Call<'_>, tokens: bool, lane: &Arc<Lane>) -> Result<Admitted, Fault> {
         let mut state = self.state.lock();
         if let Some(repeat) = Self::repeat(&mut state, call.seq, lane)? {
             drop(state);
@@ -203,6 +208,9 @@ impl Session {
         }
         let limits = &self.tenant.shared.limits;
         let State { references, calls, .. } = &mut *state;
+        if tokens {
+            check_owned(references, call.args)?;
+        }
         if call.ident == Ident::HOST {
             calls.begin(call.seq, false, lane, limits)?;
             return Ok(Admitted::New { target: None, kept: true });
@@ -218,15 +226,18 @@ impl Session {
         Ok(Admitted::New { target: Some((reference.object.clone(), number)), kept })
     }
 
-    /// Lets a creation or a fork in.
+    /// Lets a creation or a fork in. `args`: arguments that contain tokens.
     ///
     /// # Errors
-    /// Refused `Forgotten`, and when a limit is reached.
-    pub(crate) fn admit_other(&self, seq: u64, lane: &Arc<Lane>) -> Result<Admitted, Fault> {
+    /// Refused `UnknownIdent`, `Forgotten`, and when a limit is reached.
+    pub(crate) fn admit_other(&self, seq: u64, args: Option<&[u8]>, lane: &Arc<Lane>) -> Result<Admitted, Fault> {
         let mut state = self.state.lock();
         if let Some(repeat) = Self::repeat(&mut state, seq, lane)? {
             drop(state);
             return Ok(repeat.send(lane));
+        }
+        if let Some(args) = args {
+            check_owned(&state.references, args)?;
         }
         state.calls.begin(seq, false, lane, &self.tenant.shared.limits)?;
         Ok(Admitted::New { target: None, kept: true })
@@ -241,7 +252,7 @@ impl Session {
     }
 
     /// Sends a call's reply and keeps it, if it is to be kept, until the client has it. `tokens`: the result may contain
-    /// some. False if the session has ended: nobody will ever see the reply.
+    /// some. False if nobody will ever see the result: the session has ended, or it is too large.
     pub(crate) fn answer(
         &self,
         to: (&Arc<Lane>, u64),
@@ -252,13 +263,15 @@ impl Session {
     ) -> bool {
         let (lane, seq) = to;
         let reply = answer.reply(seq, self.tenant.shared.epoch);
+        let fits = answer.payload.len() <= self.tenant.shared.limits.reply_bytes_max;
+        let from = from.filter(|_| fits);
         let mut received = Vec::new();
-        if tokens && answer.effect == Effect::Returned {
+        if tokens && fits && answer.effect == Effect::Returned {
             value::tokens(answer.payload, &mut |ident| received.push(ident));
         }
         if !kept && received.is_empty() {
             lane.reply(&reply);
-            return !self.is_ended();
+            return fits && !self.is_ended();
         }
         let frame = lane::encode(&reply, self.tenant.shared.limits.reply_bytes_max);
         let (mut frame, mut by) = (frame, None);
@@ -268,8 +281,12 @@ impl Session {
                 return false;
             }
             match state.calls.answer(seq, &frame, lane, from) {
-                Kept::Now(lane) => {
-                    by = lane;
+                Kept::Now(asked_by) => {
+                    by = asked_by;
+                    if by.as_ref().unwrap_or(lane).is_closed() {
+                        // Its connection is lost: by whichever serves the session now, if any does.
+                        by = state.lanes.iter().rev().filter_map(Weak::upgrade).find(|lane| lane.is_main());
+                    }
                     for ident in received {
                         self.receive(&mut state, ident);
                     }
@@ -278,7 +295,7 @@ impl Session {
             }
         }
         by.as_ref().unwrap_or(lane).push(&frame);
-        true
+        fits
     }
 
     /// An object that this session holds.
@@ -455,6 +472,17 @@ impl Session {
         }
         tracing::info!(session = self.id, peer = self.peer, orderly, "session ended");
     }
+}
+
+/// Every token among the arguments must be one that the session holds.
+fn check_owned(references: &HashMap<Ident, Reference>, args: &[u8]) -> Result<(), Fault> {
+    let mut foreign = None;
+    value::tokens(args, &mut |ident| {
+        if !references.contains_key(&ident) {
+            foreign = Some(ident);
+        }
+    });
+    foreign.map_or(Ok(()), |ident| Err(unknown(ident)))
 }
 
 /// A call that came before.

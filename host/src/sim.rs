@@ -224,7 +224,7 @@ impl Lane {
     /// Brings bytes, and every frame that they complete to where it belongs. False once nothing more is read: the peer sent what
     /// is no frame, or the session has ended.
     pub fn feed(&mut self, bytes: &[u8]) -> bool {
-        if self.lane.is_closing() {
+        if self.lane.is_closed() {
             return false;
         }
         self.session.heard(self.session.tenant.shared.clock.now_ms());

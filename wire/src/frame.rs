@@ -60,7 +60,7 @@ pub enum Method<'a> {
 /// A condition on a call: refused as `StaleFence` once `lock` is no longer held under `fence`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guard {
-    /// The lock, RLock or semaphore.
+    /// The Lock, RLock or Condition, or an object of a plugin that grants.
     pub lock: Ident,
     /// The fence its grant came with.
     pub fence: u64,

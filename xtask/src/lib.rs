@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod demo;
+pub mod faults;
 pub mod plugins;
 pub mod sim;
 mod steps;

@@ -13,6 +13,7 @@ enum Command {
     Sim(xtask::sim::Sim),
     Demo(xtask::demo::Demo),
     Bench(xtask::bench::Bench),
+    Faults(xtask::faults::Faults),
 }
 
 fn main() -> ExitCode {
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Command::Sim(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Bench(command) => command.run(),
+        Command::Faults(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

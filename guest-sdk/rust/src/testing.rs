@@ -26,6 +26,7 @@ pub struct Harness<T> {
     /// How often each token is held.
     held: BTreeMap<u64, usize>,
     version: u64,
+    is_free: bool,
     invocations: Vec<Invocation>,
     object: PhantomData<T>,
 }
@@ -126,6 +127,7 @@ impl<T: ObjectType> Harness<T> {
             wake_at_ms: None,
             held: BTreeMap::new(),
             version: 0,
+            is_free: true,
             invocations: Vec::new(),
             object: PhantomData,
         })
@@ -319,6 +321,12 @@ impl<T: ObjectType> Harness<T> {
         self.invocations.drain(..).map(|call| (call.tag, call.ident, call.method, call.args)).collect()
     }
 
+    /// Whether no call can be guarded by a grant of this object: it has granted nothing yet, or has said
+    /// [`crate::Context::freed`] since it last did.
+    pub fn is_free(&self) -> bool {
+        self.is_free
+    }
+
     #[track_caller]
     fn step(&mut self, input: Input) {
         self.seed += 1;
@@ -334,11 +342,16 @@ impl<T: ObjectType> Harness<T> {
                 None => panic!("{typeid} let go of token {ident}, which it does not hold"),
             }
         }
+        // As a host does it: what a step grants is held after what it freed.
+        self.is_free |= outcome.freed;
         for completion in outcome.completions {
             let waited = self.waiting.remove(&completion.call);
             assert!(waited.is_some(), "{typeid} answered call {}, which does not wait", completion.call);
             let answer = match completion.outcome {
-                Ok(bytes) if completion.grant => Answer::Granted(Item::from_bytes(bytes)),
+                Ok(bytes) if completion.grant => {
+                    self.is_free = false;
+                    Answer::Granted(Item::from_bytes(bytes))
+                }
                 Ok(bytes) => Answer::Returned(Item::from_bytes(bytes)),
                 Err(fault) => Answer::Raised(fault),
             };

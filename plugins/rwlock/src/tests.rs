@@ -26,6 +26,23 @@ fn readers_share_and_a_writer_waits_for_the_last_of_them() {
 }
 
 #[test]
+fn grants_guard_until_the_last_holder_is_gone() {
+    let mut lock = lock();
+    assert!(lock.is_free());
+    for reader in [1, 2] {
+        lock.call_as(thread(reader), "acquire_read", args![]).granted::<bool>();
+    }
+    lock.call_as(thread(1), "release", args![]).value::<()>();
+    assert!(!lock.is_free());
+    lock.owner_lost(2, false);
+    assert!(lock.is_free());
+    lock.call_as(thread(3), "acquire_write", args![]).granted::<bool>();
+    assert!(!lock.is_free());
+    lock.call_as(thread(3), "release", args![]).value::<()>();
+    assert!(lock.is_free());
+}
+
+#[test]
 fn late_reader_does_not_overtake_a_waiting_writer() {
     let mut lock = lock();
     lock.call_as(thread(1), "acquire_read", args![]).granted::<bool>();

@@ -4,6 +4,7 @@ mod deadlines;
 mod deadlocks;
 mod deaths;
 mod floors;
+mod guards;
 mod hostile;
 mod lifetimes;
 mod limits;
