@@ -77,11 +77,21 @@ impl Ending {
 #[derive(Debug)]
 struct Waiting {
     class: Class,
-    /// Somebody will fetch the reply.
-    wanted: bool,
+    wanted: Wanted,
     sent: Sent,
     /// Whoever is to be woken then.
     waker: Option<Waker>,
+}
+
+/// What is wanted of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// Somebody will fetch the reply.
+    Reply,
+    /// It shall happen, and nobody will fetch the reply: a release.
+    Effect,
+    /// Nothing: it was given up.
+    Nothing,
 }
 
 /// What was sent, to be sent again should the connection be lost.
@@ -219,12 +229,12 @@ impl Core {
             let acked = self.take_acked();
             request.frame(seq).put(acked.as_ref(), out);
         }
-        self.expect(class, wanted, Sent::Lane(request))
+        self.expect(class, if wanted { Wanted::Reply } else { Wanted::Effect }, Sent::Lane(request))
     }
 
     /// Expects a reply to a frame that the caller sends by another way than the lane, once it has called [`Core::made`].
     pub(crate) fn send_bulk(&mut self, class: Class, target: (Ident, u64)) -> u64 {
-        self.expect(class, true, Sent::Bulk(target, Bytes::new()))
+        self.expect(class, Wanted::Reply, Sent::Bulk(target, Bytes::new()))
     }
 
     /// Keeps the frame that [`Core::send_bulk`] was promised.
@@ -234,7 +244,7 @@ impl Core {
         }
     }
 
-    fn expect(&mut self, class: Class, wanted: bool, sent: Sent) -> u64 {
+    fn expect(&mut self, class: Class, wanted: Wanted, sent: Sent) -> u64 {
         let seq = self.seq_next;
         self.seq_next += 1;
         self.waiting.insert(seq, Waiting { class, wanted, sent, waker: None });
@@ -268,7 +278,10 @@ impl Core {
                 self.let_go(pinned);
             }
         } else if let Some(waiting) = self.waiting.get_mut(&seq) {
-            (waiting.wanted, waiting.waker) = (false, None);
+            (waiting.wanted, waiting.waker) = (Wanted::Nothing, None);
+            // Should it be granted all the same, the release must find the object: its handle may go meanwhile.
+            let given_up = waiting.sent.target().0;
+            self.hold(given_up);
             if let Some(out) = out {
                 let acked = self.take_acked();
                 ClientFrame::Cancel { seq }.put(acked.as_ref(), out);
@@ -295,7 +308,7 @@ impl Core {
             self.receive(ident);
             self.hold(ident);
         }
-        if waiting.wanted {
+        if waiting.wanted == Wanted::Reply {
             after.wakers.extend(waiting.waker);
             let frame::Reply { effect, payload, epoch, version, index, grant, .. } = *reply;
             let version = Version { epoch, version, index };
@@ -305,7 +318,11 @@ impl Core {
             for ident in tokens {
                 self.let_go(ident);
             }
-            self.undo(reply.grant, waiting.sent.target());
+            let target = waiting.sent.target();
+            self.undo(reply.grant, target);
+            if waiting.wanted == Wanted::Nothing {
+                self.let_go(target.0);
+            }
         }
     }
 
@@ -315,7 +332,10 @@ impl Core {
         let refused = Fault::read(Effect::Refused, reply.payload);
         let full =
             refused.is_ok_and(|fault| fault.retryable && matches!(&*fault.kind, "TooManyReplies" | "TooManyCalls"));
-        let again = matches!(self.waiting.get(&reply.seq), Some(Waiting { wanted: true, sent: Sent::Lane(_), .. }));
+        let again = matches!(
+            self.waiting.get(&reply.seq),
+            Some(Waiting { wanted: Wanted::Reply | Wanted::Effect, sent: Sent::Lane(_), .. })
+        );
         if full && again {
             self.held_back.push(reply.seq);
         }
@@ -325,12 +345,13 @@ impl Core {
     /// A grant that nobody is there to take is given back.
     fn undo(&mut self, grant: Option<Grant>, target: (Ident, u64)) {
         if grant.is_some() {
-            self.releases.push_back(target);
+            self.release(target.0, target.1);
         }
     }
 
-    /// Releases `ident` without anybody waiting for the reply.
+    /// Releases `ident` without anybody waiting for the reply. Until that is sent the object is held.
     pub(crate) fn release(&mut self, ident: Ident, owner: u64) {
+        self.hold(ident);
         self.releases.push_back((ident, owner));
     }
 
@@ -339,6 +360,7 @@ impl Core {
         while !self.releases.is_empty() && permit() {
             let Some((ident, owner)) = self.releases.pop_front() else { break };
             self.send(out.as_deref_mut(), Class::Running, false, Request::release(ident, owner));
+            self.let_go(ident);
         }
     }
 
@@ -405,7 +427,9 @@ impl Core {
         }
         for seq in std::mem::take(&mut self.held_back) {
             // One that was given up meanwhile has been cancelled.
-            if let Some(Waiting { wanted: true, sent: Sent::Lane(request), .. }) = self.waiting.get(&seq) {
+            if let Some(Waiting { wanted: Wanted::Reply | Wanted::Effect, sent: Sent::Lane(request), .. }) =
+                self.waiting.get(&seq)
+            {
                 request.frame(seq).put(None, out);
             }
         }
@@ -419,7 +443,8 @@ impl Core {
                 // It may be held again, or stand here twice.
                 if self.refs.get(&ident).is_some_and(|count| count.held == 0) {
                     let count = self.refs.remove(&ident).expect("it was just found");
-                    drop.push((ident, count.received));
+                    // One that never came by a frame has nothing to be taken back.
+                    drop.extend((count.received > 0).then_some((ident, count.received)));
                 }
             }
             if !drop.is_empty() {
@@ -439,6 +464,12 @@ impl Core {
         self.refs_log.push_back(Logged { proof_seq: self.seq_next, refs });
     }
 
+    /// How many calls wait for replies, those included that nobody wants any more.
+    #[cfg(feature = "sim")]
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Appends a heartbeat if it is time for one.
     pub(crate) fn tick(&mut self, now_ms: u64, out: &mut Vec<u8>) {
         if self.lease.tick(now_ms, self.seq_next) {
@@ -448,7 +479,7 @@ impl Core {
     }
 
     /// Says on a new lane all that the host may not have had: acknowledgements, then changes of references and calls without reply
-    /// in the order in which they were said first, and of calls that nobody wants any more only that. Gives the frames that are to be sent
+    /// in the order in which they were said first, and of calls that were given up only that. Gives the frames that are to be sent
     /// by other ways.
     pub(crate) fn resume(&mut self, out: &mut Vec<u8>) -> Vec<Bytes> {
         self.arrived.clear();
@@ -464,7 +495,7 @@ impl Core {
                 ClientFrame::Refs(refs.clone()).put(None, out);
             }
             match &self.waiting[&seq] {
-                Waiting { wanted: false, .. } => ClientFrame::Cancel { seq }.put(None, out),
+                Waiting { wanted: Wanted::Nothing, .. } => ClientFrame::Cancel { seq }.put(None, out),
                 Waiting { sent: Sent::Lane(request), .. } => request.frame(seq).put(None, out),
                 // One that was not made yet is sent when it is.
                 Waiting { sent: Sent::Bulk(_, frame), .. } if frame.is_empty() => {}
@@ -727,6 +758,44 @@ mod tests {
         assert_eq!(core.refs_log.len(), 1, "they come after it");
         arrive(&mut core, last, &[], None);
         assert!(core.refs_log.is_empty());
+    }
+
+    /// A given-up acquire is granted after all, and its lock's proxy is gone by then: the drop waits for the release, on the first
+    /// lane and on any later one.
+    #[test]
+    fn drop_does_not_overtake_the_release() {
+        let mut core = Core::new(Lease::new(10_000, 0));
+        let lock = QUEUE.0;
+        core.adopt(lock, Some(&mut Vec::new()));
+        core.hold(lock);
+        let seq = send(&mut core);
+        core.abandon(seq, QUEUE, Some(&mut Vec::new()));
+        core.let_go(lock);
+        let mut out = Vec::new();
+        core.put_owed(&mut out);
+        assert!(out.is_empty(), "{:?}", frames(&out));
+        arrive(&mut core, seq, &[], Some(Grant { fence: 3, abandoned: false }));
+        core.put_releases(Some(&mut out), || true);
+        core.put_owed(&mut out);
+        let is_in_order = |said: &[String]| {
+            let at = |what: &str| said.iter().position(|said| said.contains(what)).unwrap();
+            at("method: Name(\"release\")") < at("drop: [(Ident(7), 1)]")
+        };
+        assert!(is_in_order(&frames(&out)), "{:?}", frames(&out));
+        out.clear();
+        core.resume(&mut out);
+        assert!(is_in_order(&frames(&out)), "{:?}", frames(&out));
+    }
+
+    /// A release has nobody who waits for its reply, and must happen all the same.
+    #[test]
+    fn release_is_sent_again_and_not_given_up() {
+        let mut core = Core::new(Lease::new(10_000, 0));
+        core.release(Ident(9), 1);
+        core.put_releases(Some(&mut Vec::new()), || true);
+        let mut out = Vec::new();
+        core.resume(&mut out);
+        assert!(frames(&out)[1].contains("method: Name(\"release\")"), "{:?}", frames(&out));
     }
 
     #[test]

@@ -46,6 +46,9 @@ mod proxy;
 mod reconnect;
 mod request;
 mod session;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod sim;
 mod start;
 mod types;
 

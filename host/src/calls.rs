@@ -41,8 +41,11 @@ pub(crate) struct Calls {
 struct Open {
     /// It may wait in its object, which has a limit of its own.
     may_park: bool,
-    /// Where its reply goes, if it was sent again by another lane.
+    /// Where its reply goes, if it was asked for again by another lane.
     lane: Option<Arc<Lane>>,
+    /// By which connection it was asked for last. What an earlier one still brings changes nothing: the client no longer hears
+    /// it.
+    connection: u64,
     state: State,
 }
 
@@ -53,6 +56,16 @@ enum State {
     Parked { cell: Arc<Cell>, call: CallId },
     /// Answered.
     Row(Row),
+}
+
+impl Open {
+    /// It is asked for by `lane`.
+    fn asked_by(&mut self, lane: &Arc<Lane>) {
+        if lane.connection >= self.connection {
+            self.connection = lane.connection;
+            self.lane = Some(lane.clone());
+        }
+    }
 }
 
 /// A reply that is not acknowledged.
@@ -94,7 +107,7 @@ impl Calls {
             if let State::Row(row) = &open.state {
                 return Ok(Known::Answered(row.frame.clone()));
             }
-            open.lane = Some(lane.clone());
+            open.asked_by(lane);
             return Ok(Known::Joined);
         }
         if self.is_forgotten(seq) {
@@ -112,7 +125,7 @@ impl Calls {
     /// # Errors
     /// Refused, retryably: `TooManyCalls`, `TooManyParked`, `TooManyReplies`. A client that keeps to its limits sees the last two only
     /// when replies that nobody could foresee are large or many.
-    pub(crate) fn begin(&mut self, seq: u64, may_park: bool, limits: &Limits) -> Result<(), Fault> {
+    pub(crate) fn begin(&mut self, seq: u64, may_park: bool, lane: &Arc<Lane>, limits: &Limits) -> Result<(), Fault> {
         if may_park {
             if self.waiting >= limits.calls_parked_max {
                 let limit = limits.calls_parked_max;
@@ -129,7 +142,8 @@ impl Calls {
             self.check_room_for_rows(limits)?;
             self.running += 1;
         }
-        self.open.insert(seq, Open { may_park, lane: None, state: State::Running { cancelled: false } });
+        let (connection, state) = (lane.connection, State::Running { cancelled: false });
+        self.open.insert(seq, Open { may_park, lane: None, connection, state });
         Ok(())
     }
 
@@ -153,24 +167,31 @@ impl Calls {
         cancelled.then_some(Why::Client)
     }
 
-    /// Where a call waits that its client gives up. One that still runs is given up should it park.
-    pub(crate) fn cancel(&mut self, seq: u64) -> Cancelled {
+    /// Where a call waits that its client gives up. One that still runs is given up should it park. A client that resumes
+    /// says no more than this of such a call, and still wants to know its end.
+    pub(crate) fn cancel(&mut self, seq: u64, lane: &Arc<Lane>) -> Cancelled {
         let forgotten = self.is_forgotten(seq);
-        match self.open.get_mut(&seq).map(|open| &mut open.state) {
-            Some(State::Parked { cell, call }) => Cancelled::Parked(cell.clone(), *call),
-            Some(State::Running { cancelled }) => {
+        let Some(open) = self.open.get_mut(&seq) else {
+            return if forgotten { Cancelled::Later } else { Cancelled::Unknown };
+        };
+        let is_resumed = lane.connection > open.connection;
+        if is_resumed {
+            open.asked_by(lane);
+        }
+        match &mut open.state {
+            State::Parked { cell, call } => Cancelled::Parked(cell.clone(), *call),
+            State::Running { cancelled } => {
                 *cancelled = true;
                 Cancelled::Later
             }
-            Some(State::Row(row)) => Cancelled::Answered(row.frame.clone()),
-            None if forgotten => Cancelled::Later,
-            None => Cancelled::Unknown,
+            State::Row(row) if is_resumed => Cancelled::Answered(row.frame.clone()),
+            State::Row(_) => Cancelled::Later,
         }
     }
 
     /// Keeps the reply to a call until it is acknowledged, and gives the lane that it was last asked for by, if that is
     /// not the first.
-    pub(crate) fn answer(&mut self, seq: u64, frame: &Bytes, from: Option<Answered>) -> Kept {
+    pub(crate) fn answer(&mut self, seq: u64, frame: &Bytes, lane: &Arc<Lane>, from: Option<Answered>) -> Kept {
         let forgotten = self.is_forgotten(seq);
         self.stamp += 1;
         let row = Row { frame: frame.clone(), from, stamp: self.stamp };
@@ -195,7 +216,8 @@ impl Calls {
             None => {
                 self.rows += 1;
                 self.row_bytes += bytes;
-                self.open.insert(seq, Open { may_park: false, lane: None, state: State::Row(row) });
+                let connection = lane.connection;
+                self.open.insert(seq, Open { may_park: false, lane: None, connection, state: State::Row(row) });
                 Kept::Now(None)
             }
         }
@@ -305,7 +327,7 @@ impl Calls {
 pub(crate) enum Cancelled {
     /// It is to be cancelled there.
     Parked(Arc<Cell>, CallId),
-    /// It runs, or is forgotten.
+    /// It runs, or is answered, and the client will hear of it.
     Later,
     /// It was answered like this.
     Answered(Bytes),
@@ -326,20 +348,24 @@ mod tests {
     use super::*;
     use crate::lane::LaneKind;
 
+    fn lane_of(connection: u64) -> Arc<Lane> {
+        Lane::new(&Limits::shared(), LaneKind::Whole, connection)
+    }
+
     fn lane() -> Arc<Lane> {
-        Lane::new(&Limits::shared(), LaneKind::Whole)
+        lane_of(1)
     }
 
     fn begun(seqs: impl IntoIterator<Item = u64>) -> Calls {
         let mut calls = Calls::default();
         for seq in seqs {
-            calls.begin(seq, false, &Limits::shared()).unwrap();
+            calls.begin(seq, false, &lane(), &Limits::shared()).unwrap();
         }
         calls
     }
 
     fn answer(calls: &mut Calls, seq: u64) {
-        assert!(matches!(calls.answer(seq, &Bytes::from_static(b"reply"), None), Kept::Now(_)));
+        assert!(matches!(calls.answer(seq, &Bytes::from_static(b"reply"), &lane(), None), Kept::Now(_)));
     }
 
     fn known(calls: &mut Calls, seq: u64) -> String {
@@ -394,7 +420,7 @@ mod tests {
     fn rows_and_running_calls_are_counted() {
         let limits = Limits { calls_running_max: 2, reply_rows_max: 3, ..Limits::shared() };
         let mut calls = Calls::default();
-        let begin = |calls: &mut Calls, seq| calls.begin(seq, false, &limits).map_err(|fault| fault.kind);
+        let begin = |calls: &mut Calls, seq| calls.begin(seq, false, &lane(), &limits).map_err(|fault| fault.kind);
         assert_eq!((begin(&mut calls, 1), begin(&mut calls, 2)), (Ok(()), Ok(())));
         assert_eq!(begin(&mut calls, 3), Err("TooManyCalls".into()));
         answer(&mut calls, 1);
@@ -405,6 +431,23 @@ mod tests {
         calls.acknowledge(&Acked { floor: 4, ranges: vec![] }).unwrap();
         assert_eq!(begin(&mut calls, 4), Ok(()));
         assert_eq!((calls.running, calls.rows, calls.row_bytes), (1, 0, 0));
+    }
+
+    /// A reply goes where the client listens: what an earlier connection still brings, however late, takes no reply with it.
+    #[test]
+    fn latest_connection_gets_the_reply() {
+        let mut calls = begun([1]);
+        for (connection, expected) in [(3, 3), (2, 3), (4, 4)] {
+            calls.know(1, &lane_of(connection)).unwrap();
+            assert_eq!(calls.open[&1].lane.as_ref().unwrap().connection, expected);
+        }
+        assert!(matches!(calls.cancel(1, &lane_of(5)), Cancelled::Later));
+        match calls.answer(1, &Bytes::from_static(b"reply"), &lane(), None) {
+            Kept::Now(Some(lane)) => assert_eq!(lane.connection, 5),
+            _ => panic!("the reply belongs to the lane of the cancel"),
+        }
+        assert!(matches!(calls.cancel(1, &lane_of(5)), Cancelled::Later), "it had the reply already");
+        assert!(matches!(calls.cancel(1, &lane_of(6)), Cancelled::Answered(_)), "the reply may be lost");
     }
 
     #[test]

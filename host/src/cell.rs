@@ -421,6 +421,8 @@ impl Cell {
                 self.step(core, Input::OwnerLost { session, orderly, now_ms }, None, out);
             }
             Work::Undelivered(Undelivered { call, facet, method, payload, note, sent }) => {
+                #[cfg(feature = "sim")]
+                crate::sim::returned(self, method, &payload);
                 let input = Input::Undelivered { call, facet, method, payload: &payload, note, sent, now_ms };
                 self.step(core, input, None, out);
             }
@@ -458,6 +460,8 @@ impl Cell {
             let message = format!("{waiters_max} calls wait for object {}, limit is {waiters_max}", self.ident);
             return call.to.fail(&Fault::refused("TooManyWaiters", message).retry());
         }
+        #[cfg(feature = "sim")]
+        crate::sim::entered(self.ident, &call);
         let id = core.call_number();
         let input = Input::Call(Call {
             id,
@@ -696,6 +700,13 @@ impl Cell {
             };
             if reply.grant.is_some() && self.kind.excludes() {
                 core.holder = Some(call.owner);
+            }
+            #[cfg(feature = "sim")]
+            {
+                let (version, index) = (core.version, index as u64);
+                let effect = if call.refused.is_some() { Effect::Refused } else { reply.effect };
+                let answer = Answer { effect, payload: out.payload(reply), grant: reply.grant, version, index };
+                crate::sim::answered(self.ident, &call.to, &answer);
             }
             if let Some(fault) = &call.refused {
                 call.to.fail(fault);

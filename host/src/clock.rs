@@ -20,6 +20,9 @@ pub(crate) struct Clock {
     started_ms: u64,
     alarms: Mutex<Alarms>,
     changed: Condvar,
+    /// The time, where a simulation advances it.
+    #[cfg(feature = "sim")]
+    by_hand_ms: Option<std::sync::atomic::AtomicU64>,
 }
 
 #[derive(Debug, Default)]
@@ -54,10 +57,21 @@ impl Ord for Alarm {
 impl Clock {
     pub(crate) fn new() -> Self {
         let started_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-        Self { started: Instant::now(), started_ms, alarms: Mutex::default(), changed: Condvar::new() }
+        Self {
+            started: Instant::now(),
+            started_ms,
+            alarms: Mutex::default(),
+            changed: Condvar::new(),
+            #[cfg(feature = "sim")]
+            by_hand_ms: None,
+        }
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
+        #[cfg(feature = "sim")]
+        if let Some(now_ms) = &self.by_hand_ms {
+            return now_ms.load(std::sync::atomic::Ordering::Relaxed);
+        }
         self.started_ms + self.started.elapsed().as_millis() as u64
     }
 
@@ -126,5 +140,40 @@ impl Clock {
     pub(crate) fn stop(&self) {
         self.alarms.lock().stopped = true;
         self.changed.notify_all();
+    }
+}
+
+/// A clock without a thread: whoever simulates a host advances it and has what is due ticked.
+#[cfg(feature = "sim")]
+impl Clock {
+    pub(crate) fn by_hand(now_ms: u64) -> Self {
+        Self { by_hand_ms: Some(now_ms.into()), ..Self::new() }
+    }
+
+    pub(crate) fn is_by_hand(&self) -> bool {
+        self.by_hand_ms.is_some()
+    }
+
+    pub(crate) fn set_ms(&self, now_ms: u64) {
+        let time = self.by_hand_ms.as_ref().expect("only a clock that goes by hand is set");
+        time.store(now_ms, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// When the next cell wants to be ticked.
+    pub(crate) fn next_ms(&self) -> Option<u64> {
+        self.alarms.lock().heap.peek().map(|Reverse(first)| first.at_ms)
+    }
+
+    /// Ticks the cells that are due, by time and then by ident.
+    pub(crate) fn tick_due(&self) {
+        let mut due = Vec::new();
+        {
+            let (mut alarms, now_ms) = (self.alarms.lock(), self.now_ms());
+            while alarms.heap.peek().is_some_and(|Reverse(first)| first.at_ms <= now_ms) {
+                due.extend(alarms.heap.pop().and_then(|Reverse(alarm)| Some((alarm.at_ms, alarm.cell.upgrade()?))));
+            }
+        }
+        due.sort_by_key(|(at_ms, cell)| (*at_ms, cell.ident()));
+        due.into_iter().for_each(|(_, cell)| cell.tick());
     }
 }

@@ -15,6 +15,7 @@ use steward_wire::address::Address;
 use tokio::sync::watch;
 
 use crate::certificate::Certificate;
+use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::limits::Limits;
 use crate::peers::Peers;
@@ -161,7 +162,8 @@ impl Host {
 
         let (pool, mut threads) = Pool::start(config.pool_threads)?;
         let server_id = pin.chars().skip("sha256:".len()).take(16).collect();
-        let shared = Arc::new(Shared::new(config.limits, pool, server_id, boot_secret, watch::Sender::new(None)));
+        let shared =
+            Arc::new(Shared::new(config.limits, Clock::new(), pool, server_id, boot_secret, watch::Sender::new(None)));
         let mut by_name = HashMap::new();
         for TenantConfig { name, keys, types } in config.tenants {
             let tenant = Tenant::new(name.clone(), keys, shared.clone());
@@ -187,12 +189,7 @@ impl Host {
         let swept = tenants.clone();
         let clock = std::thread::Builder::new().name("steward-clock".into()).spawn(move || {
             swept.shared.clock.run(SWEEP_MS, |now_ms, late_ms| {
-                sweep(&swept.shared, now_ms, late_ms);
-                for tenant in swept.by_name.values() {
-                    tenant.table.collect_cycles().finish();
-                    tenant.table.expire(now_ms).finish();
-                }
-                swept.shared.clock.tidy();
+                sweep(&swept.shared, swept.by_name.values(), now_ms, late_ms);
             });
         })?;
         let ender = shared.clone();
@@ -287,8 +284,8 @@ where
     })
 }
 
-/// Ends the sessions whose lease is over.
-fn sweep(shared: &Shared, now_ms: u64, late_ms: u64) {
+/// Ends the sessions whose lease is over, and lets go of objects that nobody refers to any more.
+pub(crate) fn sweep<'a>(shared: &Shared, tenants: impl Iterator<Item = &'a Arc<Tenant>>, now_ms: u64, late_ms: u64) {
     let sessions: Vec<Arc<Session>> = shared.sessions.lock().values().cloned().collect();
     if late_ms > PAUSE_MS {
         tracing::warn!(late_ms, "the host was paused: every session gets a fresh lease");
@@ -302,6 +299,11 @@ fn sweep(shared: &Shared, now_ms: u64, late_ms: u64) {
             session.end(false);
         }
     }
+    for tenant in tenants {
+        tenant.table.collect_cycles().finish();
+        tenant.table.expire(now_ms).finish();
+    }
+    shared.clock.tidy();
 }
 
 /// Cancels what is parked and says goodbye to everybody.

@@ -36,6 +36,8 @@ const REPLY_HEAD_BYTES: usize = 64;
 pub(crate) struct Lane {
     out: Mutex<Out>,
     kind: LaneKind,
+    /// Which of its session's connections it belongs to, by [`Session::connection`].
+    pub(crate) connection: u64,
     reply_bytes_max: usize,
     bulk_bytes_min: usize,
     /// So much waits to be sent that it is worth a look how much.
@@ -70,11 +72,12 @@ struct Out {
 }
 
 impl Lane {
-    pub(crate) fn new(limits: &Limits, kind: LaneKind) -> Arc<Self> {
+    pub(crate) fn new(limits: &Limits, kind: LaneKind, connection: u64) -> Arc<Self> {
         let bulk_bytes_min = if kind == LaneKind::Main { limits.bulk_bytes_min } else { usize::MAX };
         Arc::new(Self {
             out: Mutex::default(),
             kind,
+            connection,
             reply_bytes_max: limits.reply_bytes_max,
             bulk_bytes_min,
             fills_up: AtomicBool::new(false),
@@ -164,6 +167,22 @@ impl Lane {
             HostFrame::Goodbye { reason }.put(&mut out.bytes);
             out.wake();
         }
+    }
+}
+
+/// A lane that no task serves.
+#[cfg(feature = "sim")]
+impl Lane {
+    /// Takes what waits to be sent, a goodbye included.
+    pub(crate) fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.out.lock().bytes)
+    }
+
+    /// As a task leaves it that has ended.
+    pub(crate) fn lose(&self) {
+        let mut out = self.out.lock();
+        out.closing = true;
+        out.bytes.clear();
     }
 }
 

@@ -20,6 +20,9 @@ mod quic;
 mod registry;
 mod session;
 mod sign_in;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod sim;
 mod table;
 mod tenant;
 mod unix;

@@ -49,6 +49,19 @@ impl Pool {
         }
     }
 
+    /// Whether there are jobs.
+    #[cfg(feature = "sim")]
+    pub(crate) fn has_work(&self) -> bool {
+        !self.queue.state.lock().jobs.is_empty()
+    }
+
+    /// Does the oldest job, for a pool without threads; says whether there was one.
+    #[cfg(feature = "sim")]
+    pub(crate) fn work_once(&self) -> bool {
+        let job = self.queue.state.lock().jobs.pop_front();
+        job.map(|job| job()).is_some()
+    }
+
     /// Drops what is queued and lets the threads end after their present job.
     pub(crate) fn stop(&self) {
         let mut state = self.queue.state.lock();

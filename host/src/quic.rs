@@ -180,7 +180,7 @@ impl Quic {
         session: &Arc<Session>,
     ) -> LaneEnd {
         let limits = &self.tenants.shared.limits;
-        let main = Lane::new(limits, LaneKind::Main);
+        let main = Lane::new(limits, LaneKind::Main, session.connection());
         session.attach(&main);
         // Small calls go before large ones when both are ready.
         let _ = writer.set_priority(1);
@@ -200,14 +200,14 @@ impl Quic {
             });
         };
         let mut streams = JoinSet::new();
-        streams.spawn(self::streams(connection.clone(), session.clone()));
+        streams.spawn(self::streams(connection.clone(), session.clone(), main.connection));
         lane::serve(reader, writer, received, &main, session, &mut send_bulk).await
     }
 }
 
 /// Accepts the streams of large calls until the connection ends. A task of its own, since the main lane's is polled with
 /// every call.
-async fn streams(connection: Connection, session: Arc<Session>) {
+async fn streams(connection: Connection, session: Arc<Session>, number: u64) {
     let limits = &session.tenant.shared.limits;
     let mut tasks = JoinSet::new();
     let mut opens = f64::from(STREAM_OPENS_BURST);
@@ -220,7 +220,7 @@ async fn streams(connection: Connection, session: Arc<Session>) {
             tokio::time::sleep(Duration::from_secs_f64(-opens / f64::from(STREAM_OPENS_PER_S))).await;
         }
         while tasks.try_join_next().is_some() {}
-        let lane = Lane::new(limits, LaneKind::Bulk);
+        let lane = Lane::new(limits, LaneKind::Bulk, number);
         session.attach(&lane);
         let session = session.clone();
         tasks.spawn(async move {

@@ -194,7 +194,10 @@ impl Type {
         match &self.origin {
             Origin::Plugin { plugin, index } => plugin.types()[*index].placement().inline(),
             Origin::Singleton { of, .. } => of.is_inline(),
-            Origin::Builtin(_) | Origin::Constructor(_) => true,
+            // A simulation has types that are stepped as guests are.
+            Origin::Builtin(_) | Origin::Constructor(_) => {
+                !(cfg!(feature = "sim") && self.info.typeid.ends_with(".pooled"))
+            }
         }
     }
 

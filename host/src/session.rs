@@ -34,6 +34,8 @@ pub(crate) struct Session {
     secrets: Mutex<[Zeroizing<[u8; 32]>; 2]>,
     state: Mutex<State>,
     ended: AtomicBool,
+    /// How many connections it has had.
+    connections: AtomicU64,
     /// When a frame last arrived, on the host's clock.
     heard_ms: AtomicU64,
     /// Of a fork that nobody has claimed yet: the session that it came from. It has no lease of its own so far.
@@ -94,6 +96,7 @@ impl Session {
             secrets: Mutex::new([secret.clone(), secret]),
             state: Mutex::default(),
             ended: AtomicBool::new(false),
+            connections: AtomicU64::new(0),
             heard_ms,
             parent: Mutex::new(None),
             attached: Notify::new(),
@@ -161,6 +164,11 @@ impl Session {
         self.heard_ms.load(Ordering::Relaxed)
     }
 
+    /// A number for a further connection of the client's, greater than those of all before.
+    pub(crate) fn connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// A further lane serves this session.
     pub(crate) fn attach(&self, lane: &Arc<Lane>) {
         let mut state = self.state.lock();
@@ -204,7 +212,7 @@ impl Session {
             check_owned(references, call.args)?;
         }
         if call.ident == Ident::HOST {
-            calls.begin(call.seq, false, limits)?;
+            calls.begin(call.seq, false, lane, limits)?;
             return Ok(Admitted::New { target: None, kept: true });
         }
         let reference = references.get_mut(&call.ident).ok_or_else(|| unknown(call.ident))?;
@@ -212,7 +220,7 @@ impl Session {
         let (may_park, read_only) = reference.object.kind.nature(number);
         let kept = may_park || !read_only;
         if kept {
-            calls.begin(call.seq, may_park && call.deadline_ms != Some(0), limits)?;
+            calls.begin(call.seq, may_park && call.deadline_ms != Some(0), lane, limits)?;
         }
         reference.called = true;
         Ok(Admitted::New { target: Some((reference.object.clone(), number)), kept })
@@ -231,7 +239,7 @@ impl Session {
         if let Some(args) = args {
             check_owned(&state.references, args)?;
         }
-        state.calls.begin(seq, false, &self.tenant.shared.limits)?;
+        state.calls.begin(seq, false, lane, &self.tenant.shared.limits)?;
         Ok(Admitted::New { target: None, kept: true })
     }
 
@@ -272,7 +280,7 @@ impl Session {
             if self.is_ended() {
                 return false;
             }
-            match state.calls.answer(seq, &frame, from) {
+            match state.calls.answer(seq, &frame, lane, from) {
                 Kept::Now(asked_by) => {
                     by = asked_by;
                     if by.as_ref().unwrap_or(lane).is_closed() {
@@ -393,7 +401,12 @@ impl Session {
     /// park there, one that never came will never run, any other runs on.
     pub(crate) fn cancel(&self, seq: u64, lane: &Arc<Lane>) {
         let mut state = self.state.lock();
-        match state.calls.cancel(seq) {
+        match state.calls.cancel(seq, lane) {
+            Cancelled::Answered(frame) => {
+                drop(state);
+                lane.owe();
+                lane.push(&frame);
+            }
             Cancelled::Parked(cell, call) => {
                 drop(state);
                 cell.cancel(call, Why::Client);
@@ -405,12 +418,6 @@ impl Session {
                 fault.put(&mut payload);
                 lane.owe();
                 self.answer((lane, seq), true, Answer::fault(&fault, &payload), false, None);
-            }
-            // After a reconnect the client may not have it.
-            Cancelled::Answered(frame) => {
-                drop(state);
-                lane.owe();
-                lane.push(&frame);
             }
             Cancelled::Unknown | Cancelled::Later => {}
         }
@@ -439,6 +446,8 @@ impl Session {
             std::mem::take(&mut *state)
         };
         self.tenant.shared.sessions.lock().remove(&self.id);
+        #[cfg(feature = "sim")]
+        crate::sim::ended(self, orderly);
         let State { references, calls, called, lanes, .. } = state;
         for (cell, call) in calls.parked() {
             cell.cancel(call, Why::SessionEnded);

@@ -1,6 +1,6 @@
 //! Tenants: the unit of isolation. Each has its own keys, types and objects.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,7 +29,8 @@ pub(crate) struct Shared {
     pub(crate) server_id: String,
     /// Mixed into seeds and dummy keys; random at each start.
     pub(crate) boot_secret: [u8; 32],
-    pub(crate) sessions: Mutex<HashMap<u64, Arc<Session>>>,
+    /// In the order of their numbers, so that those which end together end in the same order each time.
+    pub(crate) sessions: Mutex<BTreeMap<u64, Arc<Session>>>,
     session_last: AtomicU64,
     /// Asked to end, by a client or a signal.
     pub(crate) ending: tokio::sync::watch::Sender<Option<String>>,
@@ -38,12 +39,12 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         limits: Limits,
+        clock: Clock,
         pool: Pool,
         server_id: String,
         boot_secret: [u8; 32],
         ending: tokio::sync::watch::Sender<Option<String>>,
     ) -> Self {
-        let clock = Clock::new();
         let epoch = clock.now_ms();
         let sessions = Mutex::default();
         Self { limits, clock, pool, epoch, server_id, boot_secret, sessions, session_last: AtomicU64::new(0), ending }

@@ -109,7 +109,7 @@ async fn connection(tenants: Arc<Tenants>, peers: Arc<Peers>, mut stream: UnixSt
     };
     admission.signed_in();
     let session = signed.session;
-    let lane = Lane::new(limits, LaneKind::Whole);
+    let lane = Lane::new(limits, LaneKind::Whole, session.connection());
     session.attach(&lane);
     let death = credentials.pid().and_then(process_death);
     let mut no_bulk = |_| {};

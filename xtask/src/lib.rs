@@ -7,6 +7,7 @@ pub mod bench;
 pub mod demo;
 pub mod faults;
 pub mod plugins;
+pub mod sim;
 mod steps;
 pub mod test;
 

@@ -10,6 +10,7 @@ use clap::Parser;
 enum Command {
     Plugins(xtask::plugins::Plugins),
     Test(xtask::test::Test),
+    Sim(xtask::sim::Sim),
     Demo(xtask::demo::Demo),
     Bench(xtask::bench::Bench),
     Faults(xtask::faults::Faults),
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Plugins(command) => command.run(),
         Command::Test(command) => command.run(),
+        Command::Sim(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Faults(command) => command.run(),
