@@ -30,6 +30,7 @@ async fn at_deadline(manager: &Manager, typeid: &str, method: &str) -> Result<An
         "put" => steward_client::args![2],
         "put_many" => steward_client::args![[2]],
         "get_many" => steward_client::args![3],
+        "get_leased" => steward_client::args![60_000],
         _ => steward_client::args![],
     };
     let start = Instant::now();
@@ -48,7 +49,7 @@ async fn every_call_that_parks_answers_at_its_deadline() {
         for builtin in BUILTINS {
             for method in builtin.methods.iter().filter(|method| method.may_park) {
                 let expected = match (builtin.typeid, method.name) {
-                    (_, "get" | "get_many") => Err("Empty"),
+                    (_, "get" | "get_many" | "get_leased") => Err("Empty"),
                     (_, "put" | "put_many") => Err("Full"),
                     (_, "join") => Err("TimeoutError"),
                     ("Barrier", "wait") => Err("BrokenBarrierError"),
