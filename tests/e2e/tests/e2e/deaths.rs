@@ -42,10 +42,11 @@ pub(crate) fn play(role: &Role) {
 
 /// A host, its admin, and an object that the processes of the test find by the name `x`.
 struct Stage {
-    host: TestHost,
     address: String,
     manager: Manager,
     object: Proxy,
+    // After its clients, whom it sees off.
+    host: TestHost,
 }
 
 impl Stage {

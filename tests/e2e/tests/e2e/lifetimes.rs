@@ -38,7 +38,7 @@ async fn objects_of_a_client_that_vanishes_go_with_it() {
             client.create("list", &[]).await.expect("made");
         }
         assert_eq!(manager.number_of_objects().await.expect("answered"), 5);
-        drop(client);
+        client.vanish();
         objects(&manager, 0).await;
     }
 }
