@@ -30,6 +30,8 @@ pub struct Call<T> {
     /// The lock that the call lets go of and takes again.
     gives_up: Option<Arc<Hold>>,
     decode: fn(&Proxy, Delivered) -> Result<T, Error>,
+    /// `decode` takes replies that are no results, too.
+    takes_faults: bool,
 }
 
 /// How the method is known here.
@@ -48,7 +50,7 @@ impl<T> Call<T> {
         args: Result<Vec<u8>, Error>,
         decode: fn(&Proxy, Delivered) -> Result<T, Error>,
     ) -> Self {
-        Self { proxy, method, args, deadline_ms: None, guard: None, gives_up: None, decode }
+        Self { proxy, method, args, deadline_ms: None, guard: None, gives_up: None, decode, takes_faults: false }
     }
 
     /// How long the call may wait in the host, which counts from its arrival there. Then it answers as its method does:
@@ -77,6 +79,12 @@ impl<T> Call<T> {
         self
     }
 
+    /// As [`Call::guard`], for a grant that is known by its lock and fence alone: see [`crate::Item::grant`].
+    pub fn guard_by(mut self, lock: &Proxy, fence: u64) -> Self {
+        self.guard = Some(Guard { lock: lock.ident(), fence });
+        self
+    }
+
     /// Sends the call and waits for its result, blocking the thread. Do not use it on a thread that runs async tasks.
     ///
     /// # Errors
@@ -86,6 +94,11 @@ impl<T> Call<T> {
         T: Send + 'static,
     {
         wait(self.into_future())
+    }
+
+    pub(crate) fn taking_faults(mut self) -> Self {
+        self.takes_faults = true;
+        self
     }
 
     /// For the wait of a condition.
@@ -123,7 +136,11 @@ impl<T> Call<T> {
         if let Some(hold) = &self.gives_up {
             hold.give_up();
         }
-        let delivered = handle.session.call(class, request).await;
+        let delivered = handle.session.deliver(class, request).await;
+        let delivered = match delivered {
+            Ok(delivered) if !self.takes_faults => delivered.returned(),
+            delivered => delivered,
+        };
         if let Some(hold) = &self.gives_up {
             match &delivered {
                 Ok(delivered) => hold.take_back(delivered.reply.grant),

@@ -338,7 +338,8 @@ impl Claim {
 
     async fn read(&self, frames: &mut Frames) -> Result<Vec<u8>, Error> {
         frames.read(HOST_BYTES_MAX).await.map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.refused("host closed the connection"),
+            // No refusal, which would be said: a session is resumed by another attempt.
+            io::ErrorKind::UnexpectedEof => self.lost(&"host closed the connection while signing in"),
             _ => self.lost(&error),
         })
     }

@@ -67,6 +67,19 @@ pub struct ObjectInfo {
     pub waiters: Option<u64>,
 }
 
+/// An owner in a cycle of [`Manager::deadlocks`]: it waits for a lock that the next one holds, the last for one that the
+/// first holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[non_exhaustive]
+pub struct DeadlockLink {
+    /// Its session.
+    pub session: u64,
+    /// Which of that client's threads or tasks.
+    pub owner: u64,
+    /// The lock that it waits for.
+    pub ident: u64,
+}
+
 impl Manager {
     /// Connects to `target`: `steward://host:port`, `steward+unix:///path`, or the name of a [context](crate::context)
     /// (an empty one: the current). [`ConnectOptions`] say more.
@@ -230,8 +243,8 @@ impl Manager {
         Fork::read(&delivered.reply.payload)
     }
 
-    /// The host as an object: what it offers itself is called by name.
-    pub(crate) fn host_proxy(&self) -> Proxy {
+    /// The host as an object, whose methods are called by name: `counters`, `objects`, `ping` and others.
+    pub fn host_proxy(&self) -> Proxy {
         Proxy::host(Arc::clone(&self.session), self.owner)
     }
 
@@ -251,6 +264,14 @@ impl Manager {
     /// Refused `Denied` without the role admin.
     pub async fn objects(&self) -> Result<Vec<ObjectInfo>, Error> {
         self.host_proxy().call("objects", ()).await
+    }
+
+    /// Cycles of owners that wait for each other's locks, and so for ever, but for deadlines.
+    ///
+    /// # Errors
+    /// Refused `Denied` without the role admin.
+    pub async fn deadlocks(&self) -> Result<Vec<Vec<DeadlockLink>>, Error> {
+        self.host_proxy().call("deadlocks", ()).await
     }
 
     /// How many objects the tenant has.

@@ -152,6 +152,19 @@ impl Proxy {
         })
     }
 
+    /// Calls a method and gives whatever the host answers, faults too, with the answer's place in the life of the object. For
+    /// those who check what others rely on.
+    ///
+    /// # Errors
+    /// As [`Proxy::call`], but for those that the host answered with: they are in the [`Answer`].
+    pub fn call_answer(&self, method: &str, args: impl IntoArgs) -> Call<Answer> {
+        let decode = |proxy: &Proxy, delivered: Delivered| {
+            let (version, owner) = (delivered.reply.version, proxy.owner);
+            Ok(Answer { version, result: delivered.returned().map(|delivered| Item { owner, delivered }) })
+        };
+        self.call_name(Name::Owned(method.to_owned()), args, decode).taking_faults()
+    }
+
     /// For methods that this crate knows.
     pub(crate) fn call_static<T: DeserializeOwned>(&self, method: &'static str, args: impl IntoArgs) -> Call<T> {
         self.call_name(Name::Static(method), args, decode)
@@ -299,6 +312,15 @@ impl Item {
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Error> {
         within(&self.delivered.session, self.owner, || value::to_serde(self.bytes())).map_err(decode_error::<T>)
     }
+}
+
+/// What a host answered a call with.
+#[derive(Debug)]
+pub struct Answer {
+    /// The result, or what the method raised, or why the call was refused.
+    pub result: Result<Item, Error>,
+    /// Where it stands in the life of its object.
+    pub version: Version,
 }
 
 thread_local! {

@@ -447,6 +447,11 @@ impl Session {
     /// Sends a request and waits for its reply, first for its turn if too many are under way. Dropping the future
     /// gives the call up: what the host has not begun never happens, and a lock that is granted all the same is released.
     pub(crate) async fn call(self: &Arc<Self>, class: Class, request: Request) -> Result<Delivered, Error> {
+        self.deliver(class, request).await?.returned()
+    }
+
+    /// As [`Session::call`], and delivers replies that are no results as well.
+    pub(crate) async fn deliver(self: &Arc<Self>, class: Class, request: Request) -> Result<Delivered, Error> {
         let permit = self.permit(class).await?;
         let bytes = request.bytes_max();
         let limit = self.shared.limits.request_bytes_max;
@@ -465,13 +470,7 @@ impl Session {
         .await;
         flight.fetched = true;
         match reply {
-            Ok(reply) if reply.effect == Effect::Returned => Ok(Delivered { session: Arc::clone(self), reply }),
-            Ok(reply) => {
-                let delivered = Delivered { session: Arc::clone(self), reply };
-                let fault =
-                    Fault::read(delivered.reply.effect, &delivered.reply.payload).map_err(Error::malformed::<Fault>)?;
-                Err(Error::from_fault(fault))
-            }
+            Ok(reply) => Ok(Delivered { session: Arc::clone(self), reply }),
             Err(ending) => Err(Error::Unknown(ending.unknown())),
         }
     }
@@ -778,6 +777,19 @@ impl Drop for ResetOnDrop {
 pub(crate) struct Delivered {
     pub(crate) session: Arc<Session>,
     pub(crate) reply: Reply,
+}
+
+impl Delivered {
+    /// The same if it is a result, else the error that it is.
+    pub(crate) fn returned(self) -> Result<Self, Error> {
+        match self.reply.effect {
+            Effect::Returned => Ok(self),
+            effect => {
+                let fault = Fault::read(effect, &self.reply.payload).map_err(Error::malformed::<Fault>)?;
+                Err(Error::from_fault(fault))
+            }
+        }
+    }
 }
 
 impl Drop for Delivered {

@@ -225,7 +225,8 @@ async fn lost_connection_makes_calls_unknown_and_refuses_later_ones() {
     let queue = queue(&manager, &mut peer).await;
     let (got, ()) = tokio::join!(queue.get().into_future(), async {
         peer.call().await;
-        drop(peer);
+        // With its socket the host is gone, and every session with it.
+        drop((peer, socket));
     });
     let error = got.unwrap_err();
     assert_eq!((error.effect(), error.is_retryable()), (Effect::Unknown, false), "{error}");

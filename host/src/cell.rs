@@ -30,6 +30,7 @@ use crate::registry::Type;
 use crate::session::Session;
 use crate::table::Object;
 use crate::tenant::Tenant;
+use crate::waits;
 
 /// Inputs drained in one go before the turn is handed to the pool, so that a lane is not held up by one busy object.
 const STEPS_PER_TURN: usize = 64;
@@ -92,6 +93,9 @@ struct Core {
     call_next: CallId,
     waiting: Option<Box<Waiting>>,
     poisoned: Option<Box<Fault>>,
+    /// Who holds what this cell grants, if one holder excludes all others.
+    holder: Option<Owner>,
+    refuses_deadlocks: bool,
     /// How many tokens the referent stores: while none, no reply needs a search for tokens.
     stored: u64,
 }
@@ -107,6 +111,8 @@ struct Waiting {
     facets: HashMap<Facet, Arc<Type>>,
     /// Parked calls with a guard.
     guarded: BTreeMap<CallId, Guard>,
+    /// Parked calls that wait for the holder.
+    contenders: usize,
 }
 
 /// A call that has no reply yet.
@@ -117,6 +123,8 @@ struct Parked {
     owner: Owner,
     /// Its arguments contain tokens, which its result may give back.
     tokens: bool,
+    /// It waits for the holder of a lock, which the tenant's graph knows.
+    contends: bool,
     /// It answers with this instead.
     refused: Option<Box<Fault>>,
     deadline_ms: Option<u64>,
@@ -232,8 +240,18 @@ impl Cell {
         tenant: Arc<Tenant>,
         referent: Box<dyn Referent>,
         stored: u64,
+        refuses_deadlocks: bool,
     ) -> Arc<Self> {
-        let core = Core { referent, version: 0, call_next: 1, waiting: None, poisoned: None, stored };
+        let core = Core {
+            referent,
+            version: 0,
+            call_next: 1,
+            waiting: None,
+            poisoned: None,
+            holder: None,
+            refuses_deadlocks,
+            stored,
+        };
         Arc::new(Self {
             ident,
             kind,
@@ -381,7 +399,16 @@ impl Cell {
                 let args = Args::new(&args, tokens);
                 let input = Input::Join { call: id, typeid, to: facet, args };
                 let owner = Owner { session: 0, thread: 0 };
-                let parked = Parked { to, facet: 0, method: u16::MAX, owner, tokens, refused: None, deadline_ms: None };
+                let parked = Parked {
+                    to,
+                    facet: 0,
+                    method: u16::MAX,
+                    owner,
+                    tokens,
+                    contends: false,
+                    refused: None,
+                    deadline_ms: None,
+                };
                 self.step_call(core, id, parked, None, input, now_ms, out);
             }
             Work::Cancel { call, why } => {
@@ -442,7 +469,7 @@ impl Cell {
             args: Args::new(&call.args, call.tokens),
         });
         let CallWork { to, facet, method, owner, tokens, deadline_ms, guard, chain, .. } = call;
-        let parked = Parked { to, facet, method, owner, tokens, refused: None, deadline_ms };
+        let parked = Parked { to, facet, method, owner, tokens, contends: false, refused: None, deadline_ms };
         CHAIN.with_borrow_mut(|current| *current = chain);
         self.step_call(core, id, parked, guard, input, now_ms, out);
         CHAIN.with_borrow_mut(|current| *current = None);
@@ -470,6 +497,10 @@ impl Cell {
             waiting.guarded.insert(id, guard);
             // It may have been freed since the step, when nobody watched.
             self.recheck(core, now_ms, out);
+        }
+        // One that may not wait waits for nobody.
+        if !expired {
+            self.contend(core, id, now_ms, out);
         }
         let waiting = core.waiting.get_or_insert_default();
         if !waiting.parked.contains_key(&id) {
@@ -553,6 +584,10 @@ impl Cell {
         let fault = Fault { effect: Effect::Poisoned, ..fault };
         let parked = core.waiting.take().map(|waiting| waiting.parked).unwrap_or_default();
         for call in parked.into_values() {
+            // Nobody waits for a lock that has failed.
+            if call.contends {
+                self.tenant.waits.end(call.owner, self.ident, true);
+            }
             call.to.fail(&fault);
         }
         if let Some(call) = asking {
@@ -595,6 +630,38 @@ impl Cell {
         }
     }
 
+    /// Writes down that a call which was just parked waits for the holder of this lock, and sees whether that closes a cycle.
+    fn contend(self: &Arc<Self>, core: &mut Core, id: CallId, now_ms: u64, out: &mut Outbox) {
+        let Some(holder) = core.holder else { return };
+        let Some(waiting) = &mut core.waiting else { return };
+        let facet = waiting.parked.get(&id).map_or(0, |call| call.facet);
+        let kind = if facet == 0 { &self.kind } else { waiting.facets.get(&facet).unwrap_or(&self.kind) };
+        let Some(call) = waiting.parked.get_mut(&id).filter(|call| kind.acquires(call.method)) else { return };
+        call.contends = true;
+        waiting.contenders += 1;
+        let Some(cycle) = self.tenant.waits.begin(call.owner, self.ident, holder) else { return };
+        let text = waits::text(&cycle);
+        tracing::warn!(tenant = self.tenant.name, refused = core.refuses_deadlocks, "deadlock: {text}");
+        if core.refuses_deadlocks {
+            self.refuse(core, id, Fault::refused("Deadlock", text), now_ms, out);
+        }
+    }
+
+    /// Takes a call out of those that wait.
+    fn unpark(&self, core: &mut Core, id: CallId) -> Option<Parked> {
+        let waiting = core.waiting.as_mut()?;
+        let call = waiting.parked.remove(&id)?;
+        if let Some(at_ms) = call.deadline_ms {
+            waiting.deadlines.remove(&(at_ms, id));
+        }
+        waiting.guarded.remove(&id);
+        if call.contends {
+            waiting.contenders -= 1;
+            self.tenant.waits.end(call.owner, self.ident, waiting.contenders == 0);
+        }
+        Some(call)
+    }
+
     /// Gives up a parked call, which answers with `fault`.
     fn refuse(self: &Arc<Self>, core: &mut Core, call: CallId, fault: Fault, now_ms: u64, out: &mut Outbox) {
         if let Some(parked) = core.waiting.as_mut().and_then(|waiting| waiting.parked.get_mut(&call)) {
@@ -622,11 +689,14 @@ impl Cell {
         for (index, reply) in out.replies().iter().enumerate() {
             let call = match asking.take_if(|(id, _)| *id == reply.call) {
                 Some((_, call)) => call,
-                None => match core.unpark(reply.call) {
+                None => match self.unpark(core, reply.call) {
                     Some(call) => call,
                     None => continue,
                 },
             };
+            if reply.grant.is_some() && self.kind.excludes() {
+                core.holder = Some(call.owner);
+            }
             if let Some(fault) = &call.refused {
                 call.to.fail(fault);
                 continue;
@@ -649,6 +719,13 @@ impl Cell {
             self.tenant.table.store(self.ident, &[], let_go).finish();
         }
         debug_assert!(!stores || core.stored < u64::MAX / 2, "a referent let go of more than it held");
+        if out.hold_change() == HoldChange::Freed {
+            core.holder = None;
+        }
+        if out.hold_change() != HoldChange::None && core.waiting.as_ref().is_some_and(|waiting| waiting.contenders > 0)
+        {
+            self.tenant.waits.hand_over(self.ident, core.holder);
+        }
         if let Some(at_ms) = out.wake_at_ms() {
             let waiting = core.waiting.get_or_insert_default();
             waiting.wake_at_ms = Some(at_ms);
@@ -771,16 +848,6 @@ impl Core {
     fn kind<'a>(&'a self, cell: &'a Cell, facet: Facet) -> &'a Arc<Type> {
         let facets = self.waiting.as_ref().filter(|_| facet != 0).map(|waiting| &waiting.facets);
         facets.and_then(|facets| facets.get(&facet)).unwrap_or(&cell.kind)
-    }
-
-    fn unpark(&mut self, id: CallId) -> Option<Parked> {
-        let waiting = self.waiting.as_mut()?;
-        let call = waiting.parked.remove(&id)?;
-        if let Some(at_ms) = call.deadline_ms {
-            waiting.deadlines.remove(&(at_ms, id));
-        }
-        waiting.guarded.remove(&id);
-        Some(call)
     }
 
     /// Gives back the memory for waiting once nothing waits.

@@ -23,6 +23,7 @@ mod sign_in;
 mod table;
 mod tenant;
 mod unix;
+mod waits;
 
 pub use counters::Counters;
 pub use host::{Config, Host, StartError, TenantConfig};

@@ -58,6 +58,11 @@ fn answer(session: &Arc<Session>, method: &str, args: Args<'_>) -> Result<Outcom
             let objects: Vec<_> = tenant.table.list().into_iter().map(info).collect();
             encode(&objects)
         }
+        "deadlocks" => {
+            args.bind::<0>(method, &[])?;
+            admin(session, method)?;
+            encode(&tenant.waits.cycles())
+        }
         "counters" => {
             args.bind::<0>(method, &[])?;
             admin(session, method)?;
@@ -94,7 +99,7 @@ fn answer(session: &Arc<Session>, method: &str, args: Args<'_>) -> Result<Outcom
             "NotExposed",
             format!(
                 "method `{method}` of typeid `Manager` is not exposed; it has ping, number_of_objects, named, objects, \
-                 counters, debug_info, delete, shutdown"
+                 counters, deadlocks, debug_info, delete, shutdown"
             ),
         )),
     }

@@ -205,6 +205,20 @@ impl Type {
         self.methods.get(usize::from(method)).map_or((false, true), nature)
     }
 
+    /// Whether a grant excludes every other: then who waits for its objects waits for their holder.
+    pub(crate) fn excludes(&self) -> bool {
+        match &self.origin {
+            Origin::Builtin(builtin) => !matches!(builtin.typeid, "Semaphore" | "BoundedSemaphore"),
+            Origin::Singleton { of, .. } => of.excludes(),
+            Origin::Plugin { .. } | Origin::Constructor(_) => false,
+        }
+    }
+
+    /// Whether a method takes what the object grants.
+    pub(crate) fn acquires(&self, method: u16) -> bool {
+        self.info.methods.get(usize::from(method)).is_some_and(|method| method.name == "acquire")
+    }
+
     /// Whether grants of its objects may be guards of calls: those of locks, of which one holder at a time has one, and
     /// those of plugins, which say when nobody holds any more.
     pub(crate) fn guards(&self) -> bool {

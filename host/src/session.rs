@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use steward_objects::{CallId, Why};
 use steward_wire::frame::{Acked, Call, Refs};
 use steward_wire::{Effect, Fault, Ident, value};
+use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 use crate::calls::{Answered, Calls, Cancelled, Kept, Known};
@@ -37,6 +38,8 @@ pub(crate) struct Session {
     heard_ms: AtomicU64,
     /// Of a fork that nobody has claimed yet: the session that it came from. It has no lease of its own so far.
     parent: Mutex<Option<Weak<Session>>>,
+    /// Told when a further lane serves the session.
+    pub(crate) attached: Notify,
 }
 
 #[derive(Default)]
@@ -93,6 +96,7 @@ impl Session {
             ended: AtomicBool::new(false),
             heard_ms,
             parent: Mutex::new(None),
+            attached: Notify::new(),
         }
     }
 
@@ -162,6 +166,7 @@ impl Session {
         let mut state = self.state.lock();
         state.lanes.retain(|lane| lane.strong_count() > 0);
         state.lanes.push(Arc::downgrade(lane));
+        self.attached.notify_waiters();
     }
 
     pub(crate) fn lanes(&self) -> Vec<Arc<Lane>> {

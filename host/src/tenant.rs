@@ -17,6 +17,7 @@ use crate::pool::Pool;
 use crate::registry::{Origin, Registry, Type};
 use crate::session::Session;
 use crate::table::{Object, Table};
+use crate::waits::Waits;
 
 /// What all parts of a host share.
 pub(crate) struct Shared {
@@ -103,13 +104,14 @@ pub(crate) struct Tenant {
     pub(crate) keys: Vec<Key>,
     pub(crate) registry: Registry,
     pub(crate) table: Table,
+    pub(crate) waits: Waits,
     pub(crate) shared: Arc<Shared>,
 }
 
 impl Tenant {
     pub(crate) fn new(name: String, keys: Vec<Key>, shared: Arc<Shared>) -> Self {
         let table = Table::new(shared.limits.objects_max);
-        Self { name, keys, registry: Registry::with_builtins(), table, shared }
+        Self { name, keys, registry: Registry::with_builtins(), table, waits: Waits::default(), shared }
     }
 
     /// Makes an object, with one root reference that the caller owns.
@@ -129,7 +131,7 @@ impl Tenant {
             Origin::Singleton { of, args, made } => return self.singleton(kind, of, args, made),
         };
         let stored = out.held().len() as u64;
-        let cell = Cell::new(ident, kind.clone(), self.clone(), referent, stored);
+        let cell = Cell::new(ident, kind.clone(), self.clone(), referent, stored, out.refuses_deadlocks());
         let object = Object { cell, kind: kind.clone(), facet: 0 };
         self.table.insert(ident, object.clone())?;
         if stored > 0 {

@@ -127,11 +127,18 @@ async fn connection(tenants: Arc<Tenants>, peers: Arc<Peers>, mut stream: UnixSt
     if matches!(end, LaneEnd::Done) || session.is_ended() {
         return;
     }
-    // A closed socket alone proves nothing: the client may come back. A dead process does not.
+    // A closed socket alone proves nothing: the client may come back, and is then looked after where it did. A dead process
+    // does not. Meanwhile the socket is of no use to anybody.
+    drop((stream, lane));
+    let attached = session.attached.notified();
+    if !session.lanes().is_empty() {
+        return;
+    }
     let mut ending = tenants.shared.ending.subscribe();
     let lease = Duration::from_millis(limits.lease_ms);
     tokio::select! {
         () = ended(death.as_ref()) => session.end(false),
+        () = attached => {}
         _ = ending.wait_for(Option::is_some) => {}
         () = tokio::time::sleep(lease) => {}
     }

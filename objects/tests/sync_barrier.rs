@@ -124,7 +124,9 @@ fn abort_breaks_and_reset_starts_afresh() {
     barrier.now(owner(C), "abort", &[]).unwrap();
     assert_eq!(kind(&barrier, waiting), "BrokenBarrierError");
     assert_eq!(state(&mut barrier), (0, true));
+    let version = barrier.version;
     barrier.now(owner(C), "reset", &[]).unwrap();
+    assert_eq!(barrier.version, version + 1, "a broken barrier is made whole");
     let waiting = wait(&mut barrier, A);
     barrier.now(owner(C), "reset", &[]).unwrap();
     assert_eq!(kind(&barrier, waiting), "BrokenBarrierError");

@@ -110,6 +110,7 @@ pub struct Context<'a> {
 pub(crate) struct Turn {
     pub(crate) seed: Cell<u64>,
     pub(crate) granted: Cell<bool>,
+    pub(crate) freed: Cell<bool>,
     pub(crate) wake_at_ms: Cell<Option<u64>>,
     pub(crate) completions: RefCell<Vec<Completion>>,
     pub(crate) invocations: RefCell<Vec<Invocation>>,
@@ -153,9 +154,17 @@ impl Context<'_> {
     }
 
     /// Says that this call is granted something that is held from now on: its reply carries a fence, a number that
-    /// rises with every grant of this object. Counts only if the method returns a value.
+    /// rises with every grant of this object, and calls may be guarded by it until [`Context::freed`]. Counts only if the
+    /// method returns a value.
     pub fn grant(&self) {
         self.turn.granted.set(true);
+    }
+
+    /// Says that nobody holds any more what this object has granted so far: from now on calls that are guarded by one of
+    /// its earlier fences are refused. An object whose calls grant must say so whenever the last holder is gone, by
+    /// release, by the end of its session, by a reply that was not delivered.
+    pub fn freed(&self) {
+        self.turn.freed.set(true);
     }
 
     /// Asks for `#[on(tick)]` at `at_ms`; the earliest wish counts, until its time has come.

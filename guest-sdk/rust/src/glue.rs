@@ -95,6 +95,7 @@ impl<T: Types> referent::GuestObject for Instance<T> {
                     grant: completion.grant,
                 })
                 .collect(),
+            freed: outcome.freed,
             changed: outcome.changed,
             wake_at: outcome.wake_at_ms,
             held: outcome.held,

@@ -58,6 +58,7 @@ pub(crate) enum Input {
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) completions: Vec<Completion>,
+    pub(crate) freed: bool,
     pub(crate) changed: bool,
     pub(crate) wake_at_ms: Option<u64>,
     pub(crate) held: Vec<u64>,
@@ -223,6 +224,7 @@ impl Shell {
         let (held, let_go) = held::take();
         Outcome {
             completions: self.turn.completions.take(),
+            freed: self.turn.freed.take(),
             changed,
             wake_at_ms: self.wake_at_ms(),
             held,

@@ -9,6 +9,7 @@ mod completions;
 mod connect;
 mod context;
 mod create;
+mod deadlocks;
 mod delete;
 mod demo;
 mod failure;
@@ -64,6 +65,7 @@ enum Command {
     Create(create::Create),
     Types(types::Types),
     Objects(objects::Objects),
+    Deadlocks(deadlocks::Deadlocks),
     Delete(delete::Delete),
     Check(check::Check),
     Bench(bench::Bench),
@@ -85,6 +87,7 @@ impl Command {
             Self::Create(command) => command.format.json,
             Self::Types(command) => command.format.json,
             Self::Objects(command) => command.format.json,
+            Self::Deadlocks(command) => command.format.json,
             Self::Check(command) => command.format.json,
             Self::Bench(command) => command.format.json,
             Self::Context(command) => command.json(),
@@ -102,6 +105,7 @@ impl Command {
             Self::Create(command) => command.run(),
             Self::Types(command) => command.run(),
             Self::Objects(command) => command.run(),
+            Self::Deadlocks(command) => command.run(),
             Self::Delete(command) => command.run(),
             Self::Check(command) => command.run(),
             Self::Bench(command) => command.run(),

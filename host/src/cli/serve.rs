@@ -129,6 +129,10 @@ struct LimitFlags {
     #[arg(long, env = "STEWARD_CONNECTIONS_MAX", value_name = "N")]
     connections_max: Option<usize>,
 
+    /// Connections of one network source, a /24 or a /56.
+    #[arg(long, env = "STEWARD_CONNECTIONS_PER_SOURCE_MAX", value_name = "N")]
+    connections_per_source_max: Option<usize>,
+
     /// Calls that wait in one object.
     #[arg(long, env = "STEWARD_WAITERS_MAX", value_name = "N")]
     waiters_max: Option<usize>,
@@ -158,6 +162,7 @@ impl LimitFlags {
         set(&mut limits.objects_max, self.objects_max);
         set(&mut limits.sessions_max, self.sessions_max);
         set(&mut limits.connections_max, self.connections_max);
+        set(&mut limits.connections_per_source_max, self.connections_per_source_max);
         set(&mut limits.waiters_max, self.waiters_max);
         set(&mut limits.request_bytes_max, self.request_bytes_max);
         set(&mut limits.reply_bytes_max, self.reply_bytes_max);

@@ -377,6 +377,9 @@ impl Object {
             self.held_total -= 1;
         }
 
+        if outcome.freed {
+            out.freed();
+        }
         for completion in outcome.completions {
             match completion.outcome {
                 Ok(payload) => out.returns_item(completion.call, &payload),

@@ -152,6 +152,8 @@ impl Barrier {
                 if self.state != State::Filling || !self.waiting.is_empty() {
                     self.break_now(out);
                     self.state = State::Filling;
+                    // Also of one that was broken already.
+                    out.changed();
                 }
             }
             BarrierMethod::Parties => {

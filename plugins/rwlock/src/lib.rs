@@ -57,7 +57,7 @@ impl RWLock {
 
     /// Gives back what the caller holds: the lock to write, or one of its grants to read.
     pub fn release(&mut self, cx: &Context) -> Result<()> {
-        if self.let_go(|grant| grant.owner == cx.owner()) {
+        if self.let_go(cx, |grant| grant.owner == cx.owner()) {
             return Ok(());
         }
         raise("RuntimeError", "cannot release un-acquired lock")
@@ -75,9 +75,9 @@ impl RWLock {
 
     /// What a session held is released, whether it said goodbye or died: a grant belongs to its owner.
     #[on(owner_lost)]
-    fn owner_lost(&mut self, _: &Context, lost: OwnerLost) -> bool {
+    fn owner_lost(&mut self, cx: &Context, lost: OwnerLost) -> bool {
         let mut changed = false;
-        while self.let_go(|grant| grant.owner.session == lost.session) {
+        while self.let_go(cx, |grant| grant.owner.session == lost.session) {
             changed = true;
         }
         changed
@@ -86,22 +86,22 @@ impl RWLock {
     /// A grant that nobody learnt of is nobody's.
     #[on(undelivered)]
     fn undelivered(&mut self, cx: &Context, _: Undelivered) -> bool {
-        self.let_go(|grant| grant.call == cx.call_id())
+        self.let_go(cx, |grant| grant.call == cx.call_id())
     }
 
     /// Takes back the latest grant of this kind; says whether there was one.
-    fn let_go(&mut self, is_meant: impl Fn(Grant) -> bool) -> bool {
-        if self.writer.is_some_and(&is_meant) {
-            self.writer = None;
-            return true;
-        }
-        match self.readers.iter().rposition(|grant| is_meant(*grant)) {
+    fn let_go(&mut self, cx: &Context, is_meant: impl Fn(Grant) -> bool) -> bool {
+        let lets_go = match self.readers.iter().rposition(|grant| is_meant(*grant)) {
             Some(at) => {
                 self.readers.remove(at);
                 true
             }
-            None => false,
+            None => self.writer.take_if(|writer| is_meant(*writer)).is_some(),
+        };
+        if lets_go && self.readers.is_empty() && self.writer.is_none() {
+            cx.freed();
         }
+        lets_go
     }
 }
 

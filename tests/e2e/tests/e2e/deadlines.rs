@@ -30,7 +30,7 @@ async fn at_deadline(manager: &Manager, typeid: &str, method: &str) -> Result<An
         "put" => steward_client::args![2],
         "put_many" => steward_client::args![[2]],
         "get_many" => steward_client::args![3],
-        "get_leased" => steward_client::args![60_000],
+        "get_leased" => steward_client::args![1_000],
         _ => steward_client::args![],
     };
     let start = Instant::now();

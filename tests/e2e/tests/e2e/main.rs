@@ -1,8 +1,10 @@
 //! Whole programs against a host, and peers that are none.
 
 mod deadlines;
+mod deadlocks;
 mod deaths;
 mod floors;
+mod guards;
 mod hostile;
 mod lifetimes;
 mod limits;

@@ -37,9 +37,12 @@ impl Lock {
     }
 
     /// Frees the lock. Raises RuntimeError if nobody holds it.
-    pub fn release(&mut self) -> Result<()> {
+    pub fn release(&mut self, cx: &Context) -> Result<()> {
         match self.holder.take() {
-            Some(_) => Ok(()),
+            Some(_) => {
+                cx.freed();
+                Ok(())
+            }
             None => raise("RuntimeError", "release unlocked lock"),
         }
     }
@@ -56,7 +59,7 @@ impl Lock {
     }
 
     #[on(owner_lost)]
-    fn owner_lost(&mut self, _: &Context, lost: OwnerLost) -> bool {
+    fn owner_lost(&mut self, cx: &Context, lost: OwnerLost) -> bool {
         let Some(holder) = self.holder.as_mut().filter(|holder| holder.session == Some(lost.session)) else {
             return false;
         };
@@ -64,12 +67,17 @@ impl Lock {
             holder.session = None;
         } else {
             self.holder = None;
+            cx.freed();
         }
         true
     }
 
     #[on(undelivered)]
     fn undelivered(&mut self, cx: &Context, _: Undelivered) -> bool {
-        self.holder.take_if(|holder| holder.call == cx.call_id()).is_some()
+        let lost = self.holder.take_if(|holder| holder.call == cx.call_id()).is_some();
+        if lost {
+            cx.freed();
+        }
+        lost
     }
 }

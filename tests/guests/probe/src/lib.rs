@@ -111,6 +111,7 @@ impl GuestObject for Probe {
     fn step(&self, now_ms: u64, _seed: u64, input: Input) -> Outcome {
         let mut outcome = Outcome {
             completions: vec![],
+            freed: false,
             changed: false,
             wake_at: None,
             held: vec![],
