@@ -349,7 +349,8 @@ fn bounds(welcome: &Welcome) -> Bounds {
     let limits = &welcome.limits;
     let bytes = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
     Bounds {
-        calls_running_max: bytes(limits.calls_running_max.into()),
+        // A call that runs will leave a reply to keep, unless it waits.
+        calls_running_max: bytes(limits.calls_running_max.min(limits.reply_rows_max).into()),
         calls_parked_max: bytes(limits.calls_parked_max.into()),
         request_bytes_max: bytes(limits.request_bytes_max),
         reply_bytes_max: bytes(limits.reply_bytes_max).saturating_add(REPLY_HEAD_BYTES_MAX),
