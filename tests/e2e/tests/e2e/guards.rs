@@ -30,6 +30,7 @@ async fn stale_guard_has_no_effect_and_a_held_one_does() {
     assert_eq!(dict.get("a").await.expect("answered"), Some(1));
     assert_eq!(dict.get("b").await.expect("answered"), Some(4));
     std::mem::forget(held);
+    manager.close().await;
 }
 
 #[tokio::test]
@@ -48,6 +49,7 @@ async fn parked_call_is_refused_as_soon_as_its_guard_is_stale() {
     assert_eq!(queue.get().await.expect("an item"), 1);
     assert_eq!(queue.qsize().await.expect("answered"), 0);
     std::mem::forget(held);
+    manager.close().await;
 }
 
 #[tokio::test]
@@ -65,6 +67,7 @@ async fn rlock_taken_again_keeps_the_first_fence_valid() {
     assert_eq!(refused(value.set(&3).guard(&first).await), stale());
     assert_eq!((value.get().await.expect("answered"), first.fence()), (2, fence));
     std::mem::forget(first);
+    manager.close().await;
 }
 
 #[tokio::test]

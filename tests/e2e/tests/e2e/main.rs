@@ -10,6 +10,7 @@ mod lifetimes;
 mod limits;
 mod moving;
 mod own_host;
+mod sessions;
 mod sign_in;
 mod types;
 mod values;
@@ -36,3 +37,22 @@ fn quick_host_with(plugins: &'static [&'static str]) -> TestHost {
     options.limits.lease_ms = 1_000;
     spawn_host(options)
 }
+
+/// Runs a test on either transport.
+macro_rules! on_both {
+    ($($(#[$doc:meta])* $name:ident => $test:ident;)+) => { $(
+        mod $name {
+            #[tokio::test]
+            async fn over_unix() {
+                super::$test(false).await;
+            }
+
+            #[tokio::test]
+            async fn over_quic() {
+                super::$test(true).await;
+            }
+        }
+    )+ };
+}
+
+pub(crate) use on_both;
