@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use steward_client::{ConnectOptions, Manager};
+use steward_client::{ConnectOptions, Fork, Manager};
 use steward_host::guest::{Compiler, GuestConfig, Guests, Plugin};
 use steward_host::{AuthKey, Config, Counters, Host, Key, Limits, Registration, Role, Source, TenantConfig};
 use tokio::runtime::Runtime;
@@ -129,6 +129,15 @@ impl TestHost {
     pub async fn connect_with(&self, options: ConnectOptions, address: &str) -> Result<Manager, steward_client::Error> {
         let address = address.to_owned();
         runtime().spawn(async move { options.connect(&address).await }).await.expect("connecting does not panic")
+    }
+
+    /// Signs in to the session that was forked.
+    ///
+    /// # Errors
+    /// As [`ConnectOptions::claim`].
+    pub async fn claim(&self, address: &str, fork: Fork) -> Result<Manager, steward_client::Error> {
+        let (options, address) = (self.options(), address.to_owned());
+        runtime().spawn(async move { options.claim(&address, fork).await }).await.expect("claiming does not panic")
     }
 
     /// Signs in as the admin, over the Unix socket.

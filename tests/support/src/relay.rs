@@ -115,8 +115,8 @@ async fn relay_streams(listener: UnixListener, host: std::path::PathBuf, modes: 
         connections.spawn(async move {
             let (from_client, to_client) = client.into_split();
             let (from_host, to_host) = host.into_split();
-            let up = pump(from_client, to_host, modes.clone(), |mode| !mode.mutes_clients);
-            let down = pump(from_host, to_client, modes.clone(), |mode| !mode.mutes_host);
+            let up = pump(from_client, to_host, modes.clone(), now.cuts, |mode| !mode.mutes_clients);
+            let down = pump(from_host, to_client, modes.clone(), now.cuts, |mode| !mode.mutes_host);
             // Whichever ends: the connection is over.
             tokio::select! {
                 () = up => {}
@@ -131,11 +131,17 @@ async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     mut modes: watch::Receiver<Mode>,
+    cuts: u64,
     passes: impl Fn(&Mode) -> bool,
 ) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        if modes.wait_for(&passes).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
+        // A cut lets nothing go that was held back.
+        match modes.wait_for(|mode| mode.cuts != cuts || passes(mode)).await {
+            Ok(mode) if mode.cuts == cuts => {}
+            _ => return,
+        }
+        if to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
     }

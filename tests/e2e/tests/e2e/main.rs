@@ -3,6 +3,7 @@
 mod deadlines;
 mod deadlocks;
 mod deaths;
+mod delivery;
 mod floors;
 mod guards;
 mod hostile;
@@ -12,6 +13,7 @@ mod moving;
 mod own_host;
 mod sessions;
 mod sign_in;
+mod stops;
 mod types;
 mod values;
 
@@ -23,6 +25,8 @@ fn client_process() {
     let Some(role) = role() else { return };
     match role.name.as_str() {
         "start a host" => own_host::play(&role),
+        "serve" | "serve short" => stops::play_host(&role),
+        "write late" => stops::play_writer(&role),
         _ => deaths::play(&role),
     }
 }
