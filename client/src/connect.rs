@@ -349,7 +349,8 @@ fn bounds(welcome: &Welcome) -> Bounds {
     let limits = &welcome.limits;
     let bytes = |limit: u64| usize::try_from(limit).unwrap_or(usize::MAX);
     Bounds {
-        calls_running_max: bytes(limits.calls_running_max.into()),
+        // A call that runs will leave a reply to keep, unless it waits.
+        calls_running_max: bytes(limits.calls_running_max.min(limits.reply_rows_max).into()),
         calls_parked_max: bytes(limits.calls_parked_max.into()),
         request_bytes_max: bytes(limits.request_bytes_max),
         reply_bytes_max: bytes(limits.reply_bytes_max).saturating_add(REPLY_HEAD_BYTES_MAX),
@@ -357,6 +358,9 @@ fn bounds(welcome: &Welcome) -> Bounds {
         lease_ms: welcome.lease_ms,
     }
 }
+
+/// An attempt to make a connection again may take so long, however short the lease.
+const ATTEMPT_MIN: Duration = Duration::from_secs(1);
 
 /// What a reply's frame takes beyond its payload, for hosts that bound only that.
 const REPLY_HEAD_BYTES_MAX: usize = 256;
@@ -512,6 +516,12 @@ impl Dialer {
         self.patience.unwrap_or(Duration::from_millis(self.lease_ms.saturating_mul(3)))
     }
 
+    /// How long one attempt to make a lost connection again may take: several must fit into a lease, since one that began
+    /// while nothing got through may not notice when that is over.
+    fn attempt(&self) -> Duration {
+        self.timeout.min(Duration::from_millis(self.lease_ms / 3).max(ATTEMPT_MIN))
+    }
+
     /// A random duration between a half and the whole of `delay`, so that many clients of one host do not come at once.
     pub(crate) fn jitter(&self, delay: Duration) -> Duration {
         let mut random = [0; 1];
@@ -559,8 +569,9 @@ pub(crate) struct Dialling<'a> {
 
 impl Dialling<'_> {
     pub(crate) async fn dial(&mut self) -> Result<Link, DialError> {
-        let Dialer { claim, timeout, session, .. } = self.dialer;
-        let dialled = tokio::time::timeout(*timeout, self.dialer.connect(Some((*session, &self.secret)))).await;
+        let Dialer { claim, session, .. } = self.dialer;
+        let timeout = self.dialer.attempt();
+        let dialled = tokio::time::timeout(timeout, self.dialer.connect(Some((*session, &self.secret)))).await;
         let late = || DialError::Failed(claim.lost(&format_args!("no answer within {} ms", timeout.as_millis())));
         let (link, welcome) = dialled.map_err(|_| late())??;
         **self.secret = welcome.secret;

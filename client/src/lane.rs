@@ -294,17 +294,20 @@ impl Lane {
         if self.which != Which::Main {
             return Ok(());
         }
-        if self.tick.as_mut().poll(cx).is_ready() {
-            self.tick.as_mut().reset(Instant::now() + self.session.limits.tick());
-            // The new time has to be polled, or nothing would wake the task at it.
-            let _ = self.tick.as_mut().poll(cx);
+        while self.tick.as_mut().poll(cx).is_ready() {
             let now_ms = now_ms();
             let mut state = self.session.state.lock();
             if state.core.lease.is_suspect(now_ms) {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "host does not answer heartbeats"));
             }
             state.put(|core, out| out.into_iter().for_each(|out| core.tick(now_ms, out)));
+            // Not later than an answer becomes suspiciously late: each moment counts until the lease ends.
+            let suspect_ms = state.core.lease.suspect_at_ms().map(|at_ms| at_ms.saturating_sub(now_ms).max(1));
             drop(state);
+            let tick = self.session.limits.tick();
+            let tick = suspect_ms.map_or(tick, |suspect_ms| tick.min(Duration::from_millis(suspect_ms)));
+            // The loop polls the new time, or nothing would wake the task at it.
+            self.tick.as_mut().reset(Instant::now() + tick);
             self.session.look_at_lease();
         }
         let is_due = self.owed.as_mut().is_some_and(|owed| owed.as_mut().poll(cx).is_ready());

@@ -70,7 +70,12 @@ impl Lease {
 
     /// Whether a heartbeat has had no answer for so long that the connection must be lost.
     pub(crate) fn is_suspect(&self, now_ms: u64) -> bool {
-        self.beats.front().is_some_and(|sent_ms| now_ms.saturating_sub(*sent_ms) > (self.lease_ms / SUSPICION).max(1))
+        self.suspect_at_ms().is_some_and(|at_ms| now_ms >= at_ms)
+    }
+
+    /// When it will be, unless an answer comes.
+    pub(crate) fn suspect_at_ms(&self) -> Option<u64> {
+        self.beats.front().map(|sent_ms| sent_ms + (self.lease_ms / SUSPICION).max(1) + 1)
     }
 
     /// The session goes on by another connection, whose sign-in was begun at `since_ms`.
@@ -116,6 +121,7 @@ mod tests {
         assert!(lease.tick(1_000, 1));
         assert!(!lease.is_suspect(4_000));
         assert!(lease.is_suspect(4_001));
+        assert_eq!(lease.suspect_at_ms(), Some(4_001));
         lease.resumed(4_500);
         assert!(!lease.is_suspect(20_000));
         assert_eq!(lease.believed_until_ms(), 4_500 + 8_100);

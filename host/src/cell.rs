@@ -314,6 +314,21 @@ impl Cell {
         Some(core.waiting.as_ref().map_or(0, |waiting| waiting.parked.len()))
     }
 
+    /// Whether an alarm at `at_ms` is of any use; one that is not the clock may forget. True while a turn is in progress.
+    pub(crate) fn wants(&self, at_ms: u64) -> bool {
+        let Some(mut core) = self.core.try_lock() else { return true };
+        let Some(waiting) = &mut core.waiting else { return false };
+        if waiting.alarm_ms != Some(at_ms) {
+            return false;
+        }
+        let is_wanted = waiting.wake_at_ms.is_some() || !waiting.deadlines.is_empty();
+        if !is_wanted {
+            waiting.alarm_ms = None;
+            core.tidy();
+        }
+        is_wanted
+    }
+
     fn bring(self: &Arc<Self>, work: Work<'_>) {
         if BRINGING.get() {
             LATER.with_borrow_mut(|later| later.push_back((self.clone(), work.into_owned())));
@@ -497,7 +512,7 @@ impl Cell {
         let waiting = core.waiting.get_or_insert_default();
         waiting.parked.insert(id, call);
         if let Some(guard) = guard {
-            guard.lock.watchers.lock().get_or_insert_default().push(Arc::downgrade(self));
+            guard.lock.watch(self);
             waiting.guarded.insert(id, guard);
             // It may have been freed since the step, when nobody watched.
             self.recheck(core, now_ms, out);
@@ -621,6 +636,18 @@ impl Cell {
                     }
                 }
             }
+        }
+    }
+
+    /// `cell` is told, once, when the lock is freed or handed over.
+    fn watch(&self, cell: &Arc<Cell>) {
+        let mut watchers = self.watchers.lock();
+        let watchers = watchers.get_or_insert_default();
+        if watchers.len() == watchers.capacity() {
+            watchers.retain(|watcher| watcher.strong_count() > 0);
+        }
+        if !watchers.iter().any(|watcher| watcher.as_ptr() == Arc::as_ptr(cell)) {
+            watchers.push(Arc::downgrade(cell));
         }
     }
 

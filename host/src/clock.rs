@@ -1,8 +1,8 @@
 //! The host's clock, and the one thread that wakes what waits for a time.
 //!
 //! Cells ask to be ticked. A request is a hint: a cell that is ticked early, or twice, looks at its own
-//! deadlines and finds nothing due. So requests are never taken back, and a cell asks again only
-//! for an earlier time than it asked for before.
+//! deadlines and finds nothing due. So requests are not taken back, and a cell asks again only
+//! for an earlier time than it asked for before; what became needless is forgotten now and then.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -130,10 +130,18 @@ impl Clock {
         cells.iter().filter(|cell| counts(cell)).count()
     }
 
-    /// Forgets alarms of cells that are gone.
+    /// Forgets alarms that no cell waits for any more: without this a client could fill the memory with calls that have ever
+    /// earlier deadlines, none of which ever comes.
     pub(crate) fn tidy(&self) {
+        // Dropped after the lock: one may be a cell's last.
+        let mut cells = Vec::new();
         let mut alarms = self.alarms.lock();
-        alarms.heap.retain(|Reverse(alarm)| alarm.cell.strong_count() > 0);
+        alarms.heap.retain(|Reverse(alarm)| {
+            let Some(cell) = alarm.cell.upgrade() else { return false };
+            let is_wanted = cell.wants(alarm.at_ms);
+            cells.push(cell);
+            is_wanted
+        });
         alarms.heap.shrink_to(1_024);
     }
 

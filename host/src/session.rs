@@ -124,12 +124,6 @@ impl Session {
         (child, idents)
     }
 
-    /// Somebody signed in to this session: it has a lease of its own from now on.
-    pub(crate) fn claim(&self) {
-        *self.parent.lock() = None;
-        self.heard(self.tenant.shared.clock.now_ms());
-    }
-
     /// Whether the session is over at `now_ms`: its lease, or that of the session whose unclaimed fork it is.
     pub(crate) fn is_over(&self, now_ms: u64) -> bool {
         let orphaned = match &*self.parent.lock() {
@@ -146,12 +140,16 @@ impl Session {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Replaces the secret if `is_held` says that the client holds the present one; says whether it did.
-    pub(crate) fn rotate_secret(&self, next: &Zeroizing<[u8; 32]>, is_held: impl Fn(&[u8; 32]) -> bool) -> bool {
+    /// Lets in who holds the secret, as `is_held` says, and replaces it; says whether it did. From then on a fork has a lease
+    /// of its own.
+    pub(crate) fn resume(&self, next: &Zeroizing<[u8; 32]>, is_held: impl Fn(&[u8; 32]) -> bool) -> bool {
         let mut secrets = self.secrets.lock();
         let Some(held) = secrets.iter().find(|secret| is_held(secret)).cloned() else { return false };
-        // The one that the client has stays, however often welcomes are lost on their way to it.
-        *secrets = [next.clone(), held];
+        // The one that the client has stays, however often welcomes are lost on their way to it. That of a fork may be in
+        // several hands, and two in one session would take each other's calls for repeats: it is good for one claim.
+        let is_claim = self.parent.lock().take().is_some();
+        *secrets = [next.clone(), if is_claim { next.clone() } else { held }];
+        self.heard(self.tenant.shared.clock.now_ms());
         !self.is_ended()
     }
 

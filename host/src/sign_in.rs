@@ -217,12 +217,9 @@ fn resume(
 ) -> Option<Arc<Session>> {
     let session = shared.sessions.lock().get(&number).cloned()?;
     let proof = proof?;
-    let held = Arc::ptr_eq(&session.tenant, tenant)
-        && session.rotate_secret(secret, |secret| proofs.verify_resume(secret, &proof));
-    if held {
-        session.claim();
-    }
-    held.then_some(session)
+    let resumed =
+        Arc::ptr_eq(&session.tenant, tenant) && session.resume(secret, |secret| proofs.verify_resume(secret, &proof));
+    resumed.then_some(session)
 }
 
 fn session_limits(shared: &Shared) -> SessionLimits {

@@ -3,11 +3,17 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
 
-use steward_client::{ConnectOptions, Manager};
+use steward_client::{ConnectOptions, Fork, Manager};
 use steward_host::guest::{Compiler, GuestConfig, Guests, Plugin};
-use steward_host::{AuthKey, Config, Host, Key, Limits, Registration, Role, Source, TenantConfig};
+use steward_host::{AuthKey, Config, Counters, Host, Key, Limits, Registration, Role, Source, TenantConfig};
+use tokio::runtime::Runtime;
+
+use crate::PATIENCE;
 
 /// What a host is to have beside the built-in types.
 #[derive(Clone)]
@@ -21,10 +27,11 @@ pub struct HostOptions {
 }
 
 impl Default for HostOptions {
-    /// The limits of a shared host, but room for many connections of this one machine, and little time to take leave:
-    /// clients of the thread that ends the host cannot listen meanwhile. No further types.
+    /// The limits of a shared host, but room for many connections of this one machine, little time to take leave and little
+    /// for tokens on their way: the test waits for either at its end. No further types.
     fn default() -> Self {
-        let limits = Limits { connections_per_source_max: 20_000, drain_ms: 100, ..Limits::shared() };
+        let limits =
+            Limits { connections_per_source_max: 20_000, drain_ms: 100, token_grace_ms: 2_000, ..Limits::shared() };
         Self { limits, plugins: &[], types: Vec::new() }
     }
 }
@@ -32,6 +39,10 @@ impl Default for HostOptions {
 /// A running host with two tenants, which ends when it is dropped.
 ///
 /// `default` has the types of the options and two keys, `default` (an admin's) and `member`; `other` has the built-in types.
+///
+/// Before it ends it waits until its clients have left, and fails the test if they left anything behind. So a test declares
+/// its host first and its clients after it. Those that [`TestHost::connect`] and [`RawClient`](crate::RawClient) make take their leave
+/// when they are dropped; a killed process has left by the end of its lease, which such a test makes short.
 #[derive(Debug)]
 pub struct TestHost {
     /// The host itself.
@@ -42,6 +53,8 @@ pub struct TestHost {
     pub member_key: AuthKey,
     unix: String,
     quic: String,
+    /// Objects without a name that are to stay.
+    stay: AtomicUsize,
     // After the host, whose socket lies in it.
     _directory: tempfile::TempDir,
 }
@@ -82,7 +95,7 @@ pub fn spawn_host(options: HostOptions) -> TestHost {
     .expect("the host starts");
     let [quic, unix] = host.addresses() else { panic!("the host listens at two addresses") };
     let (quic, unix) = (quic.to_string(), unix.to_string());
-    TestHost { host, authkey, member_key, unix, quic, _directory: directory }
+    TestHost { host, authkey, member_key, unix, quic, stay: AtomicUsize::new(0), _directory: directory }
 }
 
 impl TestHost {
@@ -106,13 +119,84 @@ impl TestHost {
     /// # Panics
     /// If that fails.
     pub async fn connect(&self, address: &str) -> Manager {
-        self.options().connect(address).await.expect("the host lets its admin in")
+        self.connect_with(self.options(), address).await.expect("the host lets its admin in")
+    }
+
+    /// Connects with other options than [`TestHost::options`].
+    ///
+    /// # Errors
+    /// As [`ConnectOptions::connect`].
+    pub async fn connect_with(&self, options: ConnectOptions, address: &str) -> Result<Manager, steward_client::Error> {
+        let address = address.to_owned();
+        runtime().spawn(async move { options.connect(&address).await }).await.expect("connecting does not panic")
+    }
+
+    /// Signs in to the session that was forked.
+    ///
+    /// # Errors
+    /// As [`ConnectOptions::claim`].
+    pub async fn claim(&self, address: &str, fork: Fork) -> Result<Manager, steward_client::Error> {
+        let (options, address) = (self.options(), address.to_owned());
+        runtime().spawn(async move { options.claim(&address, fork).await }).await.expect("claiming does not panic")
     }
 
     /// Signs in as the admin, over the Unix socket.
+    ///
+    /// # Panics
+    /// If that fails.
     pub async fn manager(&self) -> Manager {
         self.connect(self.unix()).await
     }
+
+    /// Says how many objects without a name are to be there at the end: those that named containers store, and singletons.
+    pub fn keeps(&self, objects: usize) {
+        self.stay.store(objects, Ordering::Relaxed);
+    }
+
+    /// What a tenant has at this moment.
+    ///
+    /// # Panics
+    /// If there is no such tenant.
+    pub fn counters(&self, tenant: &str) -> Counters {
+        self.host.counters(tenant).expect("a tenant of this host")
+    }
+
+    /// What is left of both tenants, if anything is that should not be.
+    fn left(&self) -> Option<[Counters; 2]> {
+        let left = ["default", "other"].map(|tenant| self.counters(tenant));
+        let objects: usize = left.iter().map(|left| left.objects - left.names).sum();
+        let is_clean = left
+            .iter()
+            .all(|left| left.sessions + left.references + left.waiters + left.rows + left.lingering + left.timers == 0);
+        (!is_clean || objects != self.stay.load(Ordering::Relaxed)).then_some(left)
+    }
+
+    fn has_ended(&self) -> bool {
+        std::pin::pin!(self.host.ending()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+}
+
+impl Drop for TestHost {
+    fn drop(&mut self) {
+        if std::thread::panicking() || self.has_ended() {
+            return;
+        }
+        let start = Instant::now();
+        while let Some(left) = self.left() {
+            assert!(start.elapsed() < PATIENCE, "clients have left and this has not: {left:#?}");
+            // Not to wait for anything: whoever is to leave needs the processor more than this does.
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Where the connections of clients in this process live: a test that ends or blocks does not keep them from taking their leave.
+pub(crate) fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(2).enable_all().build().expect("the system gives threads")
+    })
 }
 
 fn random_key() -> AuthKey {

@@ -1,5 +1,5 @@
 //! What several test crates need: a host to talk to, its types stepped by hand, a client that may misbehave, processes
-//! that can be killed.
+//! that can be killed, and networks that lose what they carry.
 //!
 //! Nothing here sleeps. What cannot be awaited is asked for again until it is so, at most [`PATIENCE`] long.
 
@@ -8,12 +8,14 @@ pub mod driver;
 mod host;
 mod process;
 mod raw;
+mod relay;
 
 use std::time::{Duration, Instant};
 
 pub use host::{HostOptions, TestHost, component, plugin, spawn_host};
 pub use process::{ClientProcess, Role, role, steward_program};
 pub use raw::{RawClient, RawReply, call_frame};
+pub use relay::Relay;
 use steward_client::{Manager, Proxy};
 
 /// How long a test waits for what must happen, before it fails.

@@ -20,9 +20,11 @@ use steward_wire::{Address, value};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use crate::host::TestHost;
+use crate::PATIENCE;
+use crate::host::{TestHost, runtime};
 
-/// One connection, and the session that it may have signed in to.
+/// One connection, and the session that it may have signed in to. Dropping it ends the session with a goodbye, if there is
+/// one; [`RawClient::vanish`] does not.
 pub struct RawClient {
     reader: Pin<Box<dyn AsyncRead + Send>>,
     writer: Pin<Box<dyn AsyncWrite + Send>>,
@@ -34,6 +36,8 @@ pub struct RawClient {
     pub endpoint: Option<Endpoint>,
     /// The seq of the last frame that had one.
     pub seq: u64,
+    /// It has a session that it is to take leave of.
+    signed_in: bool,
 }
 
 enum Binding {
@@ -78,6 +82,11 @@ impl RawClient {
     /// # Errors
     /// Whatever the system or quinn says.
     pub async fn open(address: &str) -> io::Result<Self> {
+        let address = address.to_owned();
+        runtime().spawn(async move { Self::open_here(&address).await }).await.expect("opening does not panic")
+    }
+
+    async fn open_here(address: &str) -> io::Result<Self> {
         match address.parse().expect("a host's address") {
             Address::Unix(path) => {
                 let (reader, writer) = UnixStream::connect(path).await?.into_split();
@@ -89,6 +98,7 @@ impl RawClient {
                     connection: None,
                     endpoint: None,
                     seq: 0,
+                    signed_in: false,
                 })
             }
             Address::Quic { host, port } => {
@@ -111,6 +121,7 @@ impl RawClient {
                     connection: Some(connection),
                     endpoint: Some(endpoint),
                     seq: 0,
+                    signed_in: false,
                 })
             }
         }
@@ -121,9 +132,41 @@ impl RawClient {
     /// # Panics
     /// If either fails.
     pub async fn connect(host: &TestHost, address: &str) -> Self {
+        Self::welcomed(host, address).await.0
+    }
+
+    /// As [`Self::connect`], with the host's welcome: what it takes to [`Self::resume`] the session.
+    ///
+    /// # Panics
+    /// If either fails.
+    pub async fn welcomed(host: &TestHost, address: &str) -> (Self, Welcome) {
         let mut client = Self::open(address).await.expect("the host listens");
-        client.sign_in("default", "default", host.authkey.as_bytes()).await.expect("the host lets its admin in");
-        client
+        let welcome = client.sign_in("default", "default", host.authkey.as_bytes()).await;
+        (client, welcome.expect("the host lets its admin in"))
+    }
+
+    /// Opens a connection and resumes a session as the admin of `default`.
+    ///
+    /// # Errors
+    /// The host's refusal.
+    ///
+    /// # Panics
+    /// If the connection breaks, or the host does not keep to the protocol.
+    pub async fn resumed(
+        host: &TestHost,
+        address: &str,
+        session: u64,
+        secret: &[u8; 32],
+    ) -> Result<(Self, Welcome), Refusal> {
+        let mut client = Self::open(address).await.expect("the host listens");
+        let key = host.authkey.as_bytes();
+        let welcome = client.sign_in_to("default", "default", key, Some((session, secret))).await?;
+        Ok((client, welcome))
+    }
+
+    /// Closes the connection without a word. The session lives on.
+    pub fn vanish(mut self) {
+        self.signed_in = false;
     }
 
     /// A HELLO as an honest client sends it.
@@ -152,13 +195,32 @@ impl RawClient {
     /// # Panics
     /// If the connection breaks, or the host does not keep to the protocol.
     pub async fn sign_in(&mut self, tenant: &str, key_id: &str, key: &[u8]) -> Result<Welcome, Refusal> {
-        let hello = self.hello(tenant, key_id).encode();
+        self.sign_in_to(tenant, key_id, key, None).await
+    }
+
+    /// Signs in with a key, to a session that is there already if `resume` names it and its secret.
+    ///
+    /// # Errors
+    /// The host's refusal.
+    ///
+    /// # Panics
+    /// As [`Self::sign_in`].
+    pub async fn sign_in_to(
+        &mut self,
+        tenant: &str,
+        key_id: &str,
+        key: &[u8],
+        resume: Option<(u64, &[u8; 32])>,
+    ) -> Result<Welcome, Refusal> {
+        let hello = Hello { resume: resume.map(|(session, _)| session), ..self.hello(tenant, key_id) }.encode();
         self.send_message(&hello).await.expect("the host reads");
         let proofs = self.challenged(&hello, key).await?;
-        self.send_message(&Proof { proof: proofs.client(), resume: None }.encode()).await.expect("the host reads");
+        let proof = Proof { proof: proofs.client(), resume: resume.map(|(_, secret)| proofs.resume(secret)) };
+        self.send_message(&proof.encode()).await.expect("the host reads");
         match self.answer().await {
             ServerAnswer::Welcome(welcome) => {
                 assert!(proofs.verify_welcome(&welcome.body, &welcome.mac), "the host holds the key");
+                self.signed_in = true;
                 Ok(Welcome::decode(&welcome.body).expect("a welcome"))
             }
             ServerAnswer::Refused(refusal) => Err(refusal),
@@ -323,6 +385,29 @@ impl RawClient {
         let address = socket.local_addr().expect("a bound socket has an address");
         self.endpoint.as_ref().expect("a QUIC client").rebind(socket).expect("quinn takes the socket");
         address
+    }
+}
+
+impl Drop for RawClient {
+    fn drop(&mut self) {
+        if !self.signed_in {
+            return;
+        }
+        let mut reader = std::mem::replace(&mut self.reader, Box::pin(tokio::io::empty()));
+        let mut writer = std::mem::replace(&mut self.writer, Box::pin(tokio::io::sink()));
+        let connection = (self.connection.take(), self.endpoint.take());
+        runtime().spawn(async move {
+            let mut goodbye = Vec::new();
+            ClientFrame::Goodbye.put(None, &mut goodbye);
+            let leave = async {
+                if writer.write_all(&goodbye).await.is_ok() && writer.flush().await.is_ok() {
+                    // Until the host has read it and closes. What else it sends is in nobody's way.
+                    let _ = tokio::io::copy(&mut reader, &mut tokio::io::sink()).await;
+                }
+            };
+            let _ = tokio::time::timeout(PATIENCE, leave).await;
+            drop(connection);
+        });
     }
 }
 

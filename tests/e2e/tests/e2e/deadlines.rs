@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use steward_client::{AnyValue, Manager};
 use steward_objects::BUILTINS;
-use steward_test_support::{HostOptions, soon, spawn_host};
+use steward_test_support::{HostOptions, parked, soon, spawn_host, until};
 
 const DEADLINE_MS: u64 = 40;
 
@@ -72,4 +72,21 @@ async fn deadline_of_a_plugin_s_call_is_kept() {
     let start = Instant::now();
     assert!(!lock.call::<bool>("acquire_read", ()).deadline_ms(DEADLINE_MS).await.expect("answered"));
     assert!(start.elapsed() >= Duration::from_millis(DEADLINE_MS));
+}
+
+/// Each is earlier than the one before, so that the clock has to be asked for it.
+#[tokio::test]
+async fn deadlines_that_come_to_nothing_leave_no_timers() {
+    let host = spawn_host(HostOptions::default());
+    let manager = host.connect(host.quic()).await;
+    let event = manager.event().await.expect("made");
+    for round in 0..50 {
+        let waiting = tokio::spawn(event.wait().deadline_ms(1_000_000 - 1_000 * round).into_future());
+        parked(&manager, event.proxy(), 1).await;
+        event.set().await.expect("set");
+        assert!(soon("the wait", waiting).await.expect("no panic").expect("set"));
+        event.clear().await.expect("cleared");
+    }
+    until("nobody waits for any time", async || (host.counters("default").timers == 0).then_some(())).await;
+    assert!(!event.wait().deadline_ms(1).await.expect("answered"), "the clock serves it as before");
 }

@@ -9,7 +9,7 @@ use steward_client::{AnyValue, Manager, Proxy, Typed as _};
 use steward_objects::Effect;
 use steward_test_support::{ClientProcess, Role, TestHost, parked, soon, until};
 
-use crate::{quick_host, quick_host_with};
+use crate::{on_both, quick_host, quick_host_with};
 
 /// The role `OBJECT METHOD METHOD=NUMBER…`: calls them one after the other and says each that was answered.
 pub(crate) fn play(role: &Role) {
@@ -42,10 +42,11 @@ pub(crate) fn play(role: &Role) {
 
 /// A host, its admin, and an object that the processes of the test find by the name `x`.
 struct Stage {
-    host: TestHost,
     address: String,
     manager: Manager,
     object: Proxy,
+    // After its clients, whom it sees off.
+    host: TestHost,
 }
 
 impl Stage {
@@ -72,23 +73,6 @@ impl Stage {
     async fn call_with(&self, method: &str, args: impl steward_client::IntoArgs) -> AnyValue {
         soon(method, self.object.call(method, args).into_future()).await.expect("the call is answered")
     }
-}
-
-/// Runs a test on either transport.
-macro_rules! on_both {
-    ($($(#[$doc:meta])* $name:ident => $test:ident;)+) => { $(
-        mod $name {
-            #[tokio::test]
-            async fn over_unix() {
-                super::$test(false).await;
-            }
-
-            #[tokio::test]
-            async fn over_quic() {
-                super::$test(true).await;
-            }
-        }
-    )+ };
 }
 
 on_both! {

@@ -66,6 +66,8 @@ async fn deep_and_wide_items_close() {
 async fn frame_that_does_not_come_to_its_end_is_not_waited_for() {
     let mut options = HostOptions::default();
     options.limits.frame_ms_max = 300;
+    // What closed the connection has not ended the session.
+    options.limits.lease_ms = 1_000;
     let host = spawn_host(options);
     for address in [host.unix(), host.quic()] {
         let mut client = RawClient::connect(&host, address).await;

@@ -1,5 +1,7 @@
 //! Objects live for as long as somebody refers to them, and no longer.
 
+use std::time::{Duration, Instant};
+
 use steward_client::{AnyValue, Manager};
 use steward_test_support::{ClientProcess, HostOptions, RawClient, soon, spawn_host, until};
 
@@ -38,7 +40,7 @@ async fn objects_of_a_client_that_vanishes_go_with_it() {
             client.create("list", &[]).await.expect("made");
         }
         assert_eq!(manager.number_of_objects().await.expect("answered"), 5);
-        drop(client);
+        client.vanish();
         objects(&manager, 0).await;
     }
 }
@@ -135,4 +137,115 @@ async fn goodbye_drops_everything_of_the_session() {
     objects(&manager, 0).await;
     let error = held.len().await.expect_err("its session has ended");
     assert!(error.is("NotConnected"), "{error}");
+}
+
+/// What a parent does for a process that it forks.
+#[tokio::test]
+async fn claimed_fork_goes_on_after_its_parent() {
+    let host = spawn_host(HostOptions::default());
+    for (parent, child) in [(host.unix(), host.quic()), (host.quic(), host.unix())] {
+        let parent = host.connect(parent).await;
+        let queue = parent.queue::<u8>(0).await.expect("made");
+        queue.put(&7).await.expect("put");
+        let token = queue.proxy().token();
+        let child = host.claim(child, parent.fork().await.expect("forked")).await.expect("claimed");
+        drop(queue);
+        soon("goodbye", parent.close()).await;
+        until("the parent has left", async || (host.counters("default").sessions == 1).then_some(())).await;
+        let same = child.proxy(&steward_client::Token { address: None, ..token }).expect("a proxy");
+        assert_eq!(same.call::<u8>("get", ()).await.expect("an item"), 7);
+        drop(same);
+        objects(&child, 0).await;
+    }
+}
+
+/// Two that share one session would take each other's calls for repeats.
+#[tokio::test]
+async fn fork_is_claimed_once() {
+    let mut options = HostOptions::default();
+    options.limits.sign_in_failure_ms_min = 1;
+    let host = spawn_host(options);
+    for address in [host.unix(), host.quic()] {
+        let parent = host.connect(address).await;
+        let fork = parent.fork().await.expect("forked");
+        let child = host.claim(address, fork.clone()).await.expect("claimed");
+        let error = host.claim(address, fork).await.expect_err("claimed by somebody else");
+        assert!(matches!(error, steward_client::Error::SignIn { .. }), "{error}");
+        child.ping().await.expect("unharmed");
+    }
+}
+
+#[tokio::test]
+async fn unclaimed_fork_lives_with_its_parent_and_a_lease_more() {
+    let host = quick_host();
+    let (parent, admin) = (host.connect(host.quic()).await, host.manager().await);
+    let list = parent.list::<u8>().await.expect("made");
+    let fork = parent.fork().await.expect("forked");
+    assert_eq!(host.counters("default").references, 2);
+    let start = Instant::now();
+    let leases = Duration::from_millis(2_000);
+    until("two leases pass", async || (start.elapsed() > leases).then_some(())).await;
+    assert_eq!(host.counters("default").sessions, 3);
+    drop(list);
+    soon("goodbye", parent.close()).await;
+    assert_eq!(admin.number_of_objects().await.expect("answered"), 1, "the fork holds it");
+    objects(&admin, 0).await;
+    assert_eq!(host.counters("default").sessions, 1);
+    host.claim(host.quic(), fork).await.expect_err("it is over");
+}
+
+/// CPython's pickled proxy holds no reference: the object is gone before anybody reads it.
+#[tokio::test]
+async fn token_keeps_its_object_for_whoever_gets_it_in_time() {
+    let host = spawn_host(HostOptions::default());
+    for (from, to) in [(host.unix(), host.quic()), (host.quic(), host.unix())] {
+        let (giver, taker) = (host.connect(from).await, host.connect(to).await);
+        let list = giver.list::<u8>().await.expect("made");
+        list.append(&7).await.expect("appended");
+        let token = steward_client::Token { address: None, ..list.proxy().token() };
+        drop(list);
+        soon("goodbye", giver.close()).await;
+        let same = taker.proxy(&token).expect("a proxy");
+        assert_eq!(same.value::<Vec<u8>>().await.expect("still there"), [7]);
+        // Who has it now keeps it, and nothing else.
+        until("its grace ends", async || (host.counters("default").lingering == 0).then_some(())).await;
+        assert_eq!(same.value::<Vec<u8>>().await.expect("still there"), [7]);
+        drop(same);
+        objects(&taker, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn token_that_nobody_takes_keeps_its_object_for_a_while_only() {
+    let mut options = HostOptions::default();
+    options.limits.token_grace_ms = 1;
+    let host = spawn_host(options);
+    let (giver, taker) = (host.manager().await, host.connect(host.quic()).await);
+    let list = giver.list::<u8>().await.expect("made");
+    let token = steward_client::Token { address: None, ..list.proxy().token() };
+    drop(list);
+    objects(&taker, 0).await;
+    let late = taker.proxy(&token).expect("a proxy");
+    let error = late.value::<Vec<u8>>().await.expect_err("too late");
+    assert!(error.is("UnknownIdent"), "{error}");
+}
+
+#[tokio::test]
+async fn idle_name_goes_and_a_used_one_stays() {
+    let host = spawn_host(HostOptions::default());
+    let (manager, admin) = (host.connect(host.quic()).await, host.manager().await);
+    let idle = Duration::from_millis(1);
+    let used = manager.create_named_for("used", idle, "dict", ()).await.expect("made");
+    let stored = manager.create_named_for("stored", idle, "list", ()).await.expect("made");
+    used.call::<()>("__setitem__", ("it", stored.clone())).await.expect("stored");
+    let lasting = manager.create_named("lasting", "list", ()).await.expect("made");
+    let unused = manager.create_named_for("unused", idle, "list", ()).await.expect("made");
+    drop((stored, lasting, unused));
+    objects(&admin, 3).await;
+    admin.find("stored").await.expect("somebody stores it");
+    admin.find("lasting").await.expect("it has no time");
+    let error = admin.find("unused").await.expect_err("idle");
+    assert!(error.is("KeyError"), "{error}");
+    drop(used);
+    objects(&admin, 1).await;
 }

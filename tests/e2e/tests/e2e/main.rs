@@ -3,6 +3,7 @@
 mod deadlines;
 mod deadlocks;
 mod deaths;
+mod delivery;
 mod floors;
 mod guards;
 mod hostile;
@@ -10,7 +11,9 @@ mod lifetimes;
 mod limits;
 mod moving;
 mod own_host;
+mod sessions;
 mod sign_in;
+mod stops;
 mod types;
 mod values;
 
@@ -22,6 +25,8 @@ fn client_process() {
     let Some(role) = role() else { return };
     match role.name.as_str() {
         "start a host" => own_host::play(&role),
+        "serve" | "serve short" => stops::play_host(&role),
+        "write late" => stops::play_writer(&role),
         _ => deaths::play(&role),
     }
 }
@@ -36,3 +41,22 @@ fn quick_host_with(plugins: &'static [&'static str]) -> TestHost {
     options.limits.lease_ms = 1_000;
     spawn_host(options)
 }
+
+/// Runs a test on either transport.
+macro_rules! on_both {
+    ($($(#[$doc:meta])* $name:ident => $test:ident;)+) => { $(
+        mod $name {
+            #[tokio::test]
+            async fn over_unix() {
+                super::$test(false).await;
+            }
+
+            #[tokio::test]
+            async fn over_quic() {
+                super::$test(true).await;
+            }
+        }
+    )+ };
+}
+
+pub(crate) use on_both;

@@ -42,7 +42,7 @@ async fn key_opens_its_own_tenant_only() {
 
 #[tokio::test]
 async fn recorded_sign_in_is_worth_nothing() {
-    let host = spawn_host(HostOptions::default());
+    let host = crate::quick_host();
     for address in [host.unix(), host.quic()] {
         let mut honest = RawClient::open(address).await.expect("open");
         let hello = honest.hello("default", "default").encode();

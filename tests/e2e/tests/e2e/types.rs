@@ -122,6 +122,7 @@ async fn results_become_objects_by_method_to_typeid() {
 async fn singleton_is_one_object_for_everybody() {
     let source = Source::Singleton { typeid: "Queue".into(), args: vec![0x82, 0x81, 0x05, 0xa0] };
     let host = host(vec![Registration::new("get_queue", source)]);
+    host.keeps(1);
     let (one, other) = (host.manager().await, host.connect(host.quic()).await);
     let queue = one.create("get_queue", ()).await.expect("got");
     queue.call::<()>("put", ("job",)).await.expect("put");

@@ -11,6 +11,7 @@ async fn both(host: &TestHost) -> [Manager; 2] {
 #[tokio::test]
 async fn queue_in_a_dict_is_the_same_queue_for_everybody() {
     let host = spawn_host(HostOptions::default());
+    host.keeps(1);
     let [writer, reader] = both(&host).await;
     let jobs: Dict<String, Queue<String>> = writer.named("jobs").await.expect("made");
     let queue = writer.queue::<String>(0).await.expect("made");
@@ -28,6 +29,7 @@ async fn queue_in_a_dict_is_the_same_queue_for_everybody() {
 #[tokio::test]
 async fn list_of_lists() {
     let host = spawn_host(HostOptions::default());
+    host.keeps(3);
     let [writer, reader] = both(&host).await;
     let outer: List<List<u32>> = writer.named("outer").await.expect("made");
     for start in 0..3 {
