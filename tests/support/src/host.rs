@@ -194,7 +194,8 @@ pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(2).enable_all().build().expect("the system gives threads")
+        // As many as tests run at once, so that the system shares the processor among them fairly: leases are short.
+        builder.worker_threads(8).enable_all().build().expect("the system gives threads")
     })
 }
 
