@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use steward_client::{ConnectOptions, Fork, Manager};
 use steward_host::guest::{Compiler, GuestConfig, Guests, Plugin};
 use steward_host::{AuthKey, Config, Counters, Host, Key, Limits, Registration, Role, Source, TenantConfig};
 use tokio::runtime::Runtime;
 
-use crate::PATIENCE;
+use crate::{PACE, PATIENCE};
 
 /// What a host is to have beside the built-in types.
 #[derive(Clone)]
@@ -31,7 +31,7 @@ impl Default for HostOptions {
     /// for tokens on their way: the test waits for either at its end. No further types.
     fn default() -> Self {
         let limits =
-            Limits { connections_per_source_max: 20_000, drain_ms: 100, token_grace_ms: 2_000, ..Limits::shared() };
+            Limits { connections_per_source_max: 20_000, drain_ms: 100, token_grace_ms: 300, ..Limits::shared() };
         Self { limits, plugins: &[], types: Vec::new() }
     }
 }
@@ -184,8 +184,7 @@ impl Drop for TestHost {
         let start = Instant::now();
         while let Some(left) = self.left() {
             assert!(start.elapsed() < PATIENCE, "clients have left and this has not: {left:#?}");
-            // Not to wait for anything: whoever is to leave needs the processor more than this does.
-            std::thread::park_timeout(Duration::from_millis(1));
+            std::thread::park_timeout(PACE);
         }
     }
 }
@@ -195,7 +194,8 @@ pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(2).enable_all().build().expect("the system gives threads")
+        // As many as tests run at once, so that the system shares the processor among them fairly: leases are short.
+        builder.worker_threads(8).enable_all().build().expect("the system gives threads")
     })
 }
 

@@ -1,7 +1,8 @@
 //! What several test crates need: a host to talk to, its types stepped by hand, a client that may misbehave, processes
 //! that can be killed, and networks that lose what they carry.
 //!
-//! Nothing here sleeps. What cannot be awaited is asked for again until it is so, at most [`PATIENCE`] long.
+//! Nothing here sleeps so that something may happen. What cannot be awaited is asked for again until it is so, at most [`PATIENCE`]
+//! long.
 
 #[path = "../../../objects/tests/support/mod.rs"]
 pub mod driver;
@@ -21,6 +22,9 @@ use steward_client::{Manager, Proxy};
 /// How long a test waits for what must happen, before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long the processor is left to others between two looks.
+pub(crate) const PACE: Duration = Duration::from_millis(1);
+
 /// Asks again until `ask` gives something.
 ///
 /// # Panics
@@ -32,7 +36,8 @@ pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T 
             return found;
         }
         assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        tokio::task::yield_now().await;
+        // Not for anything to happen meanwhile: whoever is to make it so needs the processor more than this does.
+        tokio::time::sleep(PACE).await;
     }
 }
 

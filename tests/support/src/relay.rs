@@ -10,16 +10,15 @@ use steward_wire::Address;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{UdpSocket, UnixListener, UnixStream};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
+use crate::PATIENCE;
 use crate::host::runtime;
 
-/// Stands between clients and a host's address of either transport. Dropping it cuts everything.
+/// Stands between clients and a host's address of either transport.
 #[derive(Debug)]
 pub struct Relay {
     address: String,
     mode: watch::Sender<Mode>,
-    task: JoinHandle<()>,
     _directory: tempfile::TempDir,
 }
 
@@ -49,11 +48,16 @@ impl Relay {
         let (mode, modes) = watch::channel(Mode::default());
         let path = directory.path().join("relay.sock");
         let _runtime = runtime().enter();
-        let (address, task) = match address.parse().expect("a host's address") {
+        let address = match address.parse().expect("a host's address") {
             Address::Unix(host) => {
                 let listener = UnixListener::bind(&path).expect("a socket in a new directory");
-                let task = runtime().spawn(relay_streams(listener, host, modes));
-                (Address::Unix(path).to_string(), task)
+                runtime().spawn(async move {
+                    tokio::select! {
+                        () = relay_streams(listener, host, modes.clone()) => {}
+                        () = over(modes) => {}
+                    }
+                });
+                Address::Unix(path).to_string()
             }
             Address::Quic { host, port } => {
                 let host = SocketAddr::new(host.parse().expect("a host of this machine"), port);
@@ -61,11 +65,16 @@ impl Relay {
                 socket.set_nonblocking(true).expect("sockets may not block");
                 let socket = UdpSocket::from_std(socket).expect("a socket of this runtime");
                 let port = socket.local_addr().expect("a bound socket has an address").port();
-                let task = runtime().spawn(relay_datagrams(Arc::new(socket), host, modes));
-                (Address::Quic { host: "127.0.0.1".into(), port }.to_string(), task)
+                runtime().spawn(async move {
+                    tokio::select! {
+                        () = relay_datagrams(Arc::new(socket), host, modes.clone()) => {}
+                        () = over(modes) => {}
+                    }
+                });
+                Address::Quic { host: "127.0.0.1".into(), port }.to_string()
             }
         };
-        Self { address, mode, task, _directory: directory }
+        Self { address, mode, _directory: directory }
     }
 
     /// Where clients find it.
@@ -95,14 +104,14 @@ impl Relay {
     }
 }
 
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+/// Ends some time after the relay was dropped: clients that go after it still take their leave through it.
+async fn over(mut modes: watch::Receiver<Mode>) {
+    while modes.changed().await.is_ok() {}
+    tokio::time::sleep(PATIENCE).await;
 }
 
 async fn relay_streams(listener: UnixListener, host: std::path::PathBuf, modes: watch::Receiver<Mode>) {
-    // Aborting this task aborts them.
+    // They end with this task.
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
@@ -117,11 +126,16 @@ async fn relay_streams(listener: UnixListener, host: std::path::PathBuf, modes: 
             let (from_host, to_host) = host.into_split();
             let up = pump(from_client, to_host, modes.clone(), now.cuts, |mode| !mode.mutes_clients);
             let down = pump(from_host, to_client, modes.clone(), now.cuts, |mode| !mode.mutes_host);
+            let cut = async {
+                if modes.wait_for(|mode| mode.cuts != now.cuts).await.is_err() {
+                    std::future::pending().await
+                }
+            };
             // Whichever ends: the connection is over.
             tokio::select! {
                 () = up => {}
                 () = down => {}
-                _ = modes.wait_for(|mode| mode.cuts != now.cuts) => {}
+                () = cut => {}
             }
         });
     }

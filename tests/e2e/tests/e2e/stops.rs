@@ -11,9 +11,9 @@ use steward_objects::Effect;
 use steward_test_support::{ClientProcess, HostOptions, RawClient, Role, parked, soon, spawn_host, until};
 use tokio::sync::Notify;
 
-use crate::{on_both, quick_host};
+use crate::on_both;
 
-/// Of a host that is stopped: longer than it takes a host to see that it was paused.
+/// Longer than it takes a host to see that it was paused.
 const LEASE_MS: u64 = 2_000;
 /// Descriptors of a host that is to run out of them.
 const DESCRIPTORS: u64 = 64;
@@ -153,7 +153,9 @@ fn lock_proxy(lock: &Lock) -> &steward_client::Proxy {
 }
 
 async fn client_pauses(over_quic: bool) {
-    let host = quick_host();
+    let mut options = HostOptions::default();
+    options.limits.lease_ms = LEASE_MS;
+    let host = spawn_host(options);
     let manager = host.manager().await;
     let (lock, value): (Lock, Value<i64>) = (manager.named("x").await.expect("made"), made(&manager, "y").await);
     let address = if over_quic { host.quic() } else { host.unix() };
