@@ -135,7 +135,11 @@ impl Script {
                 }
             }
             "Queue" | "JoinableQueue" | "LifoQueue" | "PriorityQueue" => {
-                let op = self.queue(target, deadline_ms, random);
+                let op = match random.percent(20) {
+                    true => self.guarded(random),
+                    false => None,
+                };
+                let op = op.unwrap_or_else(|| self.queue(target, deadline_ms, random));
                 plan.push_back(op);
             }
             "Value" => plan.push_back(match random.below(3) {

@@ -106,6 +106,8 @@ struct Connection {
     lane: Option<Lane>,
     /// The client uses it.
     is_plugged: bool,
+    /// The client has used it; what the host says before waits behind its welcome.
+    was_plugged: bool,
     /// Nothing arrives any more, and nobody is told.
     is_silent: bool,
     up: VecDeque<Vec<u8>>,
@@ -424,6 +426,9 @@ impl World {
 
     fn down(&mut self, at: usize) -> Verdict {
         let connection = &mut self.connections[at];
+        if !connection.was_plugged {
+            return Ok(());
+        }
         let Some(piece) = connection.down.pop_front() else { return Ok(()) };
         if !connection.is_plugged || connection.is_silent {
             return Ok(());
@@ -523,6 +528,7 @@ impl World {
             session,
             lane: Some(lane),
             is_plugged: false,
+            was_plugged: false,
             is_silent: false,
             up: VecDeque::new(),
             down: VecDeque::new(),
@@ -537,6 +543,10 @@ impl World {
 
     fn plug(&mut self, of: usize, connection: usize) {
         self.connections[connection].is_plugged = true;
+        self.connections[connection].was_plugged = true;
+        for _ in 0..self.connections[connection].down.len() {
+            self.after(0, Moment::Down(connection));
+        }
         self.clients[of].connection = Some(connection);
         self.after(TICK_MS, Moment::Tick { client: of, connection });
         self.send(of);
@@ -677,7 +687,7 @@ impl World {
         };
         if is(pause) {
             if self.random.percent(30) {
-                let ms = self.random.pick(&[100, 1_000, 4_000]);
+                let ms = self.random.pick(&[100, 500, 4_000]);
                 self.oracle.note(None, || format!("the host stops for {ms} ms"));
                 self.host_paused_until_ms = self.now_ms + ms;
             }
@@ -817,10 +827,13 @@ impl World {
                         None => return self.name(of, task, shared, op),
                     },
                 };
+                // Its own lock, or one of another task, which may release it while this call waits.
                 let client = &mut self.clients[of];
+                let own = client.tasks[task].held.iter().rev();
+                let mut locks = own.chain(client.tasks.iter().flat_map(|task| &task.held)).filter(|held| held.is_lock);
+                let guard = locks.next().map(|held| (held.ident, held.fence));
                 let state = &mut client.tasks[task];
-                let lock = state.held.iter().rev().find(|held| held.is_lock);
-                let guard = lock.filter(|_| is_guarded).map(|held| (held.ident, held.fence));
+                let guard = guard.filter(|_| is_guarded);
                 // From here on nobody believes in what is being let go.
                 if method == "release"
                     && let Some(at) = state.held.iter().rposition(|held| held.ident == ident)
