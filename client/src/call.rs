@@ -132,6 +132,7 @@ impl<T> Call<T> {
             args,
             deadline_ms: self.deadline_ms,
             guard: self.guard,
+            lets_go: self.gives_up.is_some(),
         };
         if let Some(hold) = &self.gives_up {
             hold.give_up();

@@ -479,8 +479,8 @@ impl Core {
     }
 
     /// Says on a new lane all that the host may not have had: acknowledgements, then changes of references and calls without reply
-    /// in the order in which they were said first, and of calls that were given up only that. Gives the frames that are to be sent
-    /// by other ways.
+    /// in the order in which they were said first, and of calls that were given up only that, unless
+    /// they were to let go of something. Gives the frames that are to be sent by other ways.
     pub(crate) fn resume(&mut self, out: &mut Vec<u8>) -> Vec<Bytes> {
         self.arrived.clear();
         self.held_back.clear();
@@ -495,7 +495,14 @@ impl Core {
                 ClientFrame::Refs(refs.clone()).put(None, out);
             }
             match &self.waiting[&seq] {
-                Waiting { wanted: Wanted::Nothing, .. } => ClientFrame::Cancel { seq }.put(None, out),
+                Waiting { wanted: Wanted::Nothing, sent, .. } => {
+                    if let Sent::Lane(request) = sent
+                        && request.lets_go()
+                    {
+                        request.frame(seq).put(None, out);
+                    }
+                    ClientFrame::Cancel { seq }.put(None, out);
+                }
                 Waiting { sent: Sent::Lane(request), .. } => request.frame(seq).put(None, out),
                 // One that was not made yet is sent when it is.
                 Waiting { sent: Sent::Bulk(_, frame), .. } if frame.is_empty() => {}
@@ -785,6 +792,20 @@ mod tests {
         out.clear();
         core.resume(&mut out);
         assert!(is_in_order(&frames(&out)), "{:?}", frames(&out));
+    }
+
+    /// A wait that was given up has let go of its lock, as its caller believes: the host must hear of both.
+    #[test]
+    fn wait_that_was_given_up_still_lets_go_of_its_lock() {
+        let mut core = Core::new(Lease::new(10_000, 0));
+        let Request::Call { ident, owner, method, args, .. } = Request::release(Ident(9), 1) else { panic!("a call") };
+        let wait = Request::Call { ident, owner, method, args, deadline_ms: None, guard: None, lets_go: true };
+        let seq = core.send(None, Class::Parked, true, wait);
+        core.abandon(seq, (ident, owner), None);
+        let mut out = Vec::new();
+        core.resume(&mut out);
+        let said = frames(&out);
+        assert!(said[1].contains("Call { seq: 1,") && said[2].contains("Cancel { seq: 1 }"), "{said:?}");
     }
 
     /// A release has nobody who waits for its reply, and must happen all the same.

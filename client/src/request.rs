@@ -9,8 +9,23 @@ const HEAD_BYTES_MAX: usize = 256;
 /// A frame with a seq, but for the seq.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Call { ident: Ident, owner: u64, method: Method, args: Vec<u8>, deadline_ms: Option<u64>, guard: Option<Guard> },
-    Create { owner: u64, typeid: Box<str>, args: Vec<u8>, name: Option<Box<str>>, idle_ms: Option<u64> },
+    Call {
+        ident: Ident,
+        owner: u64,
+        method: Method,
+        args: Vec<u8>,
+        deadline_ms: Option<u64>,
+        guard: Option<Guard>,
+        /// It lets go of a lock: given up or not, that must happen.
+        lets_go: bool,
+    },
+    Create {
+        owner: u64,
+        typeid: Box<str>,
+        args: Vec<u8>,
+        name: Option<Box<str>>,
+        idle_ms: Option<u64>,
+    },
     DescribeAll,
     DescribeObject(Ident),
     Fork,
@@ -28,7 +43,12 @@ impl Request {
     /// A release of what `owner` holds of `ident`.
     pub(crate) fn release(ident: Ident, owner: u64) -> Self {
         let (method, args) = (Method::Known("release"), crate::args::NONE.to_vec());
-        Self::Call { ident, owner, method, args, deadline_ms: Some(0), guard: None }
+        Self::Call { ident, owner, method, args, deadline_ms: Some(0), guard: None, lets_go: false }
+    }
+
+    /// Whether it lets go of a lock before it waits.
+    pub(crate) fn lets_go(&self) -> bool {
+        matches!(self, Self::Call { lets_go: true, .. })
     }
 
     /// What is called, and by whom.
@@ -60,19 +80,21 @@ impl Request {
 
     pub(crate) fn frame(&self, seq: u64) -> ClientFrame<'_> {
         match self {
-            Self::Call { ident, owner, method, args, deadline_ms, guard } => ClientFrame::Call(frame::Call {
-                seq,
-                ident: *ident,
-                owner: *owner,
-                method: match method {
-                    Method::Index(index) => frame::Method::Index(*index),
-                    Method::Known(name) => frame::Method::Name(name),
-                    Method::Name(name) => frame::Method::Name(name),
-                },
-                args,
-                deadline_ms: *deadline_ms,
-                guard: *guard,
-            }),
+            Self::Call { ident, owner, method, args, deadline_ms, guard, lets_go: _ } => {
+                ClientFrame::Call(frame::Call {
+                    seq,
+                    ident: *ident,
+                    owner: *owner,
+                    method: match method {
+                        Method::Index(index) => frame::Method::Index(*index),
+                        Method::Known(name) => frame::Method::Name(name),
+                        Method::Name(name) => frame::Method::Name(name),
+                    },
+                    args,
+                    deadline_ms: *deadline_ms,
+                    guard: *guard,
+                })
+            }
             Self::Create { owner, typeid, args, name, idle_ms } => ClientFrame::Create(frame::Create {
                 seq,
                 owner: *owner,

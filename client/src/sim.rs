@@ -70,9 +70,10 @@ impl Session {
     pub fn call(&mut self, out: Option<&mut Vec<u8>>, call: Call<'_>) -> u64 {
         let Call { ident, owner, method, args, deadline_ms, guard, may_park } = call;
         let class = if may_park && deadline_ms != Some(0) { Class::Parked } else { Class::Running };
+        let lets_go = method == "wait";
         let guard = guard.map(|(lock, fence)| Guard { lock: Ident(lock), fence });
         let (ident, method) = (Ident(ident), Method::Name(method.into()));
-        self.core.send(out, class, true, Request::Call { ident, owner, method, args, deadline_ms, guard })
+        self.core.send(out, class, true, Request::Call { ident, owner, method, args, deadline_ms, guard, lets_go })
     }
 
     /// Asks for an object and gives the call's seq.

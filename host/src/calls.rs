@@ -197,7 +197,7 @@ impl Calls {
         let row = Row { frame: frame.clone(), from, stamp: self.stamp };
         let bytes = row.frame.len() as u64;
         match self.open.get_mut(&seq) {
-            Some(Open { state: State::Row(row), .. }) => return Kept::Already(row.frame.clone()),
+            Some(Open { state: State::Row(row), .. }) => Kept::Already(row.frame.clone()),
             Some(open) => {
                 if !open.may_park {
                     self.running -= 1;

@@ -123,6 +123,8 @@ struct Parked {
     owner: Owner,
     /// Its arguments contain tokens, which its result may give back.
     tokens: bool,
+    /// Its condition, until it parks.
+    guard: Option<Guard>,
     /// It waits for the holder of a lock, which the tenant's graph knows.
     contends: bool,
     /// It answers with this instead.
@@ -420,11 +422,12 @@ impl Cell {
                     method: u16::MAX,
                     owner,
                     tokens,
+                    guard: None,
                     contends: false,
                     refused: None,
                     deadline_ms: None,
                 };
-                self.step_call(core, id, parked, None, input, now_ms, out);
+                self.step_call(core, id, parked, input, now_ms, out);
             }
             Work::Cancel { call, why } => {
                 // It may have been answered meanwhile.
@@ -488,9 +491,9 @@ impl Cell {
             args: Args::new(&call.args, call.tokens),
         });
         let CallWork { to, facet, method, owner, tokens, deadline_ms, guard, chain, .. } = call;
-        let parked = Parked { to, facet, method, owner, tokens, contends: false, refused: None, deadline_ms };
+        let parked = Parked { to, facet, method, owner, tokens, guard, contends: false, refused: None, deadline_ms };
         CHAIN.with_borrow_mut(|current| *current = chain);
-        self.step_call(core, id, parked, guard, input, now_ms, out);
+        self.step_call(core, id, parked, input, now_ms, out);
         CHAIN.with_borrow_mut(|current| *current = None);
     }
 
@@ -500,12 +503,12 @@ impl Cell {
         core: &mut Core,
         id: CallId,
         call: Parked,
-        guard: Option<Guard>,
         input: Input<'_>,
         now_ms: u64,
         out: &mut Outbox,
     ) {
-        let Some(call) = self.step(core, input, Some((id, call)), out) else { return };
+        let Some(mut call) = self.step(core, input, Some((id, call)), out) else { return };
+        let guard = call.guard.take();
         let expired = call.deadline_ms.is_some_and(|at_ms| at_ms <= now_ms);
         let deadline_ms = call.deadline_ms;
         let given_up = call.to.parks(self, id);

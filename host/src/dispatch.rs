@@ -219,7 +219,7 @@ fn fork(session: &Arc<Session>, lane: &Arc<Lane>, seq: u64) {
         Ok(Admitted::New { kept, .. }) => {
             let to = to(session, lane, seq, kept);
             match sign_in::fork(session) {
-                Ok((child, secret, idents)) => {
+                Ok(sign_in::Forked { session: child, secret, idents }) => {
                     let mut payload = Vec::new();
                     cbor::put_array(&mut payload, 3);
                     cbor::put_u64(&mut payload, child);

@@ -188,11 +188,19 @@ fn begin(
     Err(SignInError::TryLater { tenant: tenant.name.clone(), why })
 }
 
-/// Makes a child session of `session`, to be claimed with the secret: its number, the secret, what it holds.
+/// A session that waits to be claimed.
+pub(crate) struct Forked {
+    pub(crate) session: u64,
+    pub(crate) secret: Zeroizing<[u8; 32]>,
+    /// What it holds.
+    pub(crate) idents: Vec<Ident>,
+}
+
+/// Makes a child session of `session`, to be claimed with the secret.
 ///
 /// # Errors
 /// Refused `OverQuota`.
-pub(crate) fn fork(session: &Arc<Session>) -> Result<(u64, Zeroizing<[u8; 32]>, Vec<Ident>), Fault> {
+pub(crate) fn fork(session: &Arc<Session>) -> Result<Forked, Fault> {
     let tenant = &session.tenant;
     let shared = &tenant.shared;
     let secret = random().map_err(|error| Fault::refused("Internal", error.to_string()))?;
@@ -203,7 +211,7 @@ pub(crate) fn fork(session: &Arc<Session>) -> Result<(u64, Zeroizing<[u8; 32]>, 
     let (child, idents) = session.fork(secret.clone());
     let child = Arc::new(child);
     shared.sessions.lock().insert(child.id, child.clone());
-    Ok((child.id, secret, idents))
+    Ok(Forked { session: child.id, secret, idents })
 }
 
 /// Attaches a further connection to a session of the same tenant, whose secret the client has proven to hold.

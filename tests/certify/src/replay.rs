@@ -85,7 +85,8 @@ pub(crate) fn may_have_happened(call: &Call, values: &Values) -> bool {
 /// for any such frame would have acknowledged it.
 pub(crate) fn mark_unacknowledged(history: &mut History) {
     let mut last_invoked = HashMap::<u64, u64>::new();
-    for call in history.calls.iter().filter(|call| !call.is_unknown() && history.ends.contains_key(&call.session)) {
+    // An answer that came out of no step may be the client's own, which sent nothing.
+    for call in history.calls.iter().filter(|call| call.at.is_some() && history.ends.contains_key(&call.session)) {
         let last = last_invoked.entry(call.session).or_default();
         *last = call.invoked_ns.max(*last);
     }

@@ -72,6 +72,17 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Adds what came of another run.
+    pub fn add(&mut self, other: Self) {
+        self.operations += other.operations;
+        self.faults += other.faults;
+        for (kind, times) in other.kinds {
+            *self.kinds.entry(kind).or_default() += times;
+        }
+        self.violations.extend(other.violations);
+        self.undecided.extend(other.undecided);
+    }
+
     /// Whether all is as promised, and known to be.
     pub fn is_good(&self) -> bool {
         self.violations.is_empty() && self.undecided.is_empty()

@@ -29,6 +29,11 @@ struct Faults {
     #[arg(long, default_value_t = 2.0)]
     minutes: f64,
 
+    /// Minutes after which a new round begins, with a host and objects of its own and the next seed: what nobody saw must be
+    /// explained, and the ways in which it can be multiply in a long history.
+    #[arg(long, value_name = "MINUTES", default_value_t = 1.5)]
+    round: f64,
+
     /// What faults and work are drawn from. The same seed gives the same faults; their timing is the machine's.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -116,19 +121,30 @@ impl Faults {
             println!("{outcome}");
             return Ok(outcome.violations.is_empty());
         }
-        let options = Options {
+        let mut options = Options {
             host,
             program: std::env::current_exe()?,
-            duration: Duration::from_secs_f64(self.minutes * 60.0),
+            duration: Duration::ZERO,
             operations: self.operations,
             seed: self.seed,
             clients: self.clients,
             tasks: self.tasks,
             pace: Duration::from_millis(self.pace_ms),
-            directory: self.histories,
+            directory: None,
         };
-        let outcome = runtime.block_on(kit::run(&options))?;
-        Ok(tell(&outcome))
+        let rounds = (self.minutes / self.round).ceil().max(1.0);
+        let mut sum = Outcome::default();
+        for round in 0..rounds as u64 {
+            options.duration = Duration::from_secs_f64(self.minutes * 60.0 / rounds);
+            options.seed = self.seed + round;
+            options.directory = self.histories.as_ref().map(|directory| directory.join(round.to_string()));
+            let outcome = runtime.block_on(kit::run(&options))?;
+            if rounds > 1.0 {
+                eprintln!("round {} of {rounds}, seed {}: {outcome}", round + 1, options.seed);
+            }
+            sum.add(outcome);
+        }
+        Ok(tell(&sum))
     }
 }
 

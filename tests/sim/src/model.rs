@@ -150,8 +150,10 @@ impl Model {
             Self::Lock(lock) => lock.answered(call, answer, returned),
             Self::Semaphore(semaphore) => semaphore.answered(call, answer, returned),
             Self::Event { is_set } => match &*call.method {
-                "set" => Ok(*is_set = true),
-                "clear" => Ok(*is_set = false),
+                "set" | "clear" => {
+                    *is_set = call.method == "set";
+                    Ok(())
+                }
                 "wait" if returned && answer.value == Value::Bool(true) && !*is_set => {
                     Err("a wait returned True although the flag is not set".to_owned())
                 }

@@ -1,6 +1,7 @@
 //! A relay between clients and a host, which loses what it is told to lose.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::Permissions;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -168,12 +169,12 @@ async fn relay_datagrams(socket: Arc<UdpSocket>, host: SocketAddr, modes: watch:
     let mut buffer = vec![0; 64 << 10];
     while let Ok((read, client)) = socket.recv_from(&mut buffer).await {
         let now = *modes.borrow();
-        if !ways.contains_key(&client) {
+        if let Entry::Vacant(place) = ways.entry(client) {
             let way = Arc::new(UdpSocket::bind("127.0.0.1:0").await.expect("a free port"));
             way.connect(host).await.expect("an address of this machine");
             // What begins while nothing gets through is not cut with what was there before.
             let cuts = now.cuts + u64::from(now.refuses);
-            ways.insert(client, (Arc::clone(&way), cuts));
+            place.insert((Arc::clone(&way), cuts));
             let (socket, modes) = (Arc::clone(&socket), modes.clone());
             downs.spawn(async move {
                 let mut buffer = vec![0; 64 << 10];
