@@ -1,5 +1,5 @@
 //! A session's own knowledge without connections, tasks and a clock, for simulations: whoever drives it carries the bytes and brings
-//! the time. Nothing here decides anything but what the session's task does beside [`Core`].
+//! the time. Nothing here decides anything but what the session's task does beside `Core`.
 
 use std::task::Waker;
 

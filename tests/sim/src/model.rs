@@ -349,8 +349,9 @@ impl Semaphore {
         }
     }
 
-    pub(crate) fn is_out(&self) -> bool {
-        self.out.values().any(|out| !out.is_empty())
+    /// Whether a session has permits that has not ended.
+    pub(crate) fn is_out(&self, is_ended: impl Fn(u64) -> bool) -> bool {
+        self.out.iter().any(|(session, out)| !out.is_empty() && !is_ended(*session))
     }
 }
 

@@ -572,6 +572,8 @@ impl World {
             client.is_dialling = true;
             let incarnation = client.incarnation;
             let ms = self.random.pick(&[0, 0, 10, 200, 1_000]);
+            // Nothing is wrong with the auditor's network.
+            let ms = if of == AUDITOR { 0 } else { ms };
             self.after(ms, Moment::Dial { client: of, incarnation });
         }
     }
@@ -583,8 +585,8 @@ impl World {
             return Ok(());
         }
         let since_ms = client.clock_ms(now_ms);
-        let ms = self.delay();
-        if self.is_troubled() && self.random.percent(20) {
+        let ms = if of == AUDITOR { 0 } else { self.delay() };
+        if of != AUDITOR && self.is_troubled() && self.random.percent(20) {
             self.after(100 + ms, Moment::Dial { client: of, incarnation });
         } else {
             self.after(ms, Moment::Resume { client: of, incarnation, since_ms });
@@ -598,8 +600,8 @@ impl World {
         }
         let is_held = self.host.resume(self.clients[of].session);
         let connection = if is_held { self.connect(of) } else { None };
-        let ms = self.delay();
-        if self.is_troubled() && self.random.percent(15) {
+        let ms = if of == AUDITOR { 0 } else { self.delay() };
+        if of != AUDITOR && self.is_troubled() && self.random.percent(15) {
             // The welcome is lost on its way.
             if let Some(connection) = connection {
                 self.after(500, Moment::Lost(connection));
@@ -689,7 +691,7 @@ impl World {
             if self.random.percent(30) {
                 let ms = self.random.pick(&[100, 500, 4_000]);
                 self.oracle.note(None, || format!("the host stops for {ms} ms"));
-                self.host_paused_until_ms = self.now_ms + ms;
+                self.host_paused_until_ms = self.host_paused_until_ms.max(self.now_ms + ms);
             }
         } else if !lives {
         } else if is(cut) {
@@ -1094,7 +1096,8 @@ impl World {
                 Some(Model::Lock(lock)) => {
                     lock.holder.as_ref().is_some_and(|holder| !self.oracle.is_ended(holder.owner.0))
                 }
-                Some(Model::Semaphore(semaphore)) => semaphore.is_out(),
+                // What its owner has left behind in good order stays taken.
+                Some(Model::Semaphore(semaphore)) => semaphore.is_out(|session| self.oracle.is_ended(session)),
                 _ => false,
             };
             if is_held {
