@@ -49,10 +49,10 @@ pub(crate) struct Cell {
     /// The first fence under which anybody still holds what this cell grants; [`FREE`] if nobody does. Written in turns only,
     /// read by cells whose calls are guarded by this one.
     held_from: AtomicU64,
-    /// Cells with parked calls that are guarded by this one.
-    #[expect(clippy::box_collection, reason = "most cells never need one, and there are many cells")]
-    watchers: Mutex<Option<Box<Vec<Weak<Cell>>>>>,
 }
+
+/// No owner: sessions are counted from 1, and what objects ask for is asked by their idents.
+const NOBODY: Owner = Owner { session: 0, thread: 0 };
 
 /// No fence is as high.
 const FREE: u64 = u64::MAX;
@@ -82,6 +82,11 @@ impl Guard {
 struct Inbox {
     /// Somebody has the turn, or the pool is about to take it.
     busy: bool,
+    /// A call that would close a cycle of waiting owners is refused. Here since here it takes no room.
+    refuses_deadlocks: bool,
+    /// Cells with parked calls that are guarded by this one.
+    #[expect(clippy::box_collection, reason = "most cells never need one, and there are many cells")]
+    watchers: Option<Box<Vec<Weak<Cell>>>>,
     #[expect(clippy::box_collection, reason = "most cells never need one, and there are many cells")]
     queue: Option<Box<VecDeque<Work<'static>>>>,
 }
@@ -93,9 +98,8 @@ struct Core {
     call_next: CallId,
     waiting: Option<Box<Waiting>>,
     poisoned: Option<Box<Fault>>,
-    /// Who holds what this cell grants, if one holder excludes all others.
-    holder: Option<Owner>,
-    refuses_deadlocks: bool,
+    /// Who holds what this cell grants, if one holder excludes all others; [`NOBODY`] otherwise.
+    holder: Owner,
     /// How many tokens the referent stores: while none, no reply needs a search for tokens.
     stored: u64,
 }
@@ -244,25 +248,15 @@ impl Cell {
         stored: u64,
         refuses_deadlocks: bool,
     ) -> Arc<Self> {
-        let core = Core {
-            referent,
-            version: 0,
-            call_next: 1,
-            waiting: None,
-            poisoned: None,
-            holder: None,
-            refuses_deadlocks,
-            stored,
-        };
+        let core = Core { referent, version: 0, call_next: 1, waiting: None, poisoned: None, holder: NOBODY, stored };
         Arc::new(Self {
             ident,
             kind,
             tenant,
-            inbox: Mutex::default(),
+            inbox: Mutex::new(Inbox { refuses_deadlocks, ..Inbox::default() }),
             core: Mutex::new(core),
             fence_next: AtomicU64::new(1),
             held_from: AtomicU64::new(FREE),
-            watchers: Mutex::default(),
         })
     }
 
@@ -633,7 +627,8 @@ impl Cell {
             change @ (HoldChange::Freed | HoldChange::HandedOver(_)) => {
                 let from = if let HoldChange::HandedOver(fence) = change { fence } else { FREE };
                 self.held_from.store(from, Ordering::Release);
-                for cell in self.watchers.lock().take().into_iter().flat_map(|watchers| *watchers) {
+                let watchers = self.inbox.lock().watchers.take();
+                for cell in watchers.into_iter().flat_map(|watchers| *watchers) {
                     if let Some(cell) = cell.upgrade() {
                         cell.bring(Work::Recheck);
                     }
@@ -644,8 +639,8 @@ impl Cell {
 
     /// `cell` is told, once, when the lock is freed or handed over.
     fn watch(&self, cell: &Arc<Cell>) {
-        let mut watchers = self.watchers.lock();
-        let watchers = watchers.get_or_insert_default();
+        let mut inbox = self.inbox.lock();
+        let watchers = inbox.watchers.get_or_insert_default();
         if watchers.len() == watchers.capacity() {
             watchers.retain(|watcher| watcher.strong_count() > 0);
         }
@@ -666,7 +661,10 @@ impl Cell {
 
     /// Writes down that a call which was just parked waits for the holder of this lock, and sees whether that closes a cycle.
     fn contend(self: &Arc<Self>, core: &mut Core, id: CallId, now_ms: u64, out: &mut Outbox) {
-        let Some(holder) = core.holder else { return };
+        let holder = core.holder;
+        if holder == NOBODY {
+            return;
+        }
         let Some(waiting) = &mut core.waiting else { return };
         let facet = waiting.parked.get(&id).map_or(0, |call| call.facet);
         let kind = if facet == 0 { &self.kind } else { waiting.facets.get(&facet).unwrap_or(&self.kind) };
@@ -675,8 +673,9 @@ impl Cell {
         waiting.contenders += 1;
         let Some(cycle) = self.tenant.waits.begin(call.owner, self.ident, holder) else { return };
         let text = waits::text(&cycle);
-        tracing::warn!(tenant = self.tenant.name, refused = core.refuses_deadlocks, "deadlock: {text}");
-        if core.refuses_deadlocks {
+        let refuses = self.inbox.lock().refuses_deadlocks;
+        tracing::warn!(tenant = self.tenant.name, refused = refuses, "deadlock: {text}");
+        if refuses {
             self.refuse(core, id, Fault::refused("Deadlock", text), now_ms, out);
         }
     }
@@ -729,7 +728,7 @@ impl Cell {
                 },
             };
             if reply.grant.is_some() && self.kind.excludes() {
-                core.holder = Some(call.owner);
+                core.holder = call.owner;
             }
             #[cfg(feature = "sim")]
             {
@@ -761,11 +760,12 @@ impl Cell {
         }
         debug_assert!(!stores || core.stored < u64::MAX / 2, "a referent let go of more than it held");
         if out.hold_change() == HoldChange::Freed {
-            core.holder = None;
+            core.holder = NOBODY;
         }
         if out.hold_change() != HoldChange::None && core.waiting.as_ref().is_some_and(|waiting| waiting.contenders > 0)
         {
-            self.tenant.waits.hand_over(self.ident, core.holder);
+            let holder = Some(core.holder).filter(|holder| *holder != NOBODY);
+            self.tenant.waits.hand_over(self.ident, holder);
         }
         if let Some(at_ms) = out.wake_at_ms() {
             let waiting = core.waiting.get_or_insert_default();
