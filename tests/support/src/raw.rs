@@ -135,7 +135,7 @@ impl RawClient {
         Self::welcomed(host, address).await.0
     }
 
-    /// As [`Self::connect`], with the host's welcome: what it takes to [`Self::resume`] the session.
+    /// As [`Self::connect`], with the host's welcome: what it takes to resume the session, by [`Self::resumed`].
     ///
     /// # Panics
     /// If either fails.
