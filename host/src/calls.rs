@@ -248,8 +248,9 @@ impl Calls {
     /// What no client has a reason to send, for the peer.
     pub(crate) fn acknowledge(&mut self, acked: &Acked) -> Result<(), String> {
         if acked.floor > self.floor {
-            self.floor = acked.floor;
-            self.drop_rows(0, acked.floor - 1);
+            // Below the old floor nothing is left but calls that were acknowledged before they were answered.
+            let before = std::mem::replace(&mut self.floor, acked.floor);
+            self.drop_rows(before, acked.floor - 1);
             // What the floor has passed need not be written down; a range that it stands in is shortened.
             while let Some(range) = self.acked.first_entry() {
                 let (first, last) = (*range.key(), *range.get());
