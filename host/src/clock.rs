@@ -54,6 +54,16 @@ impl Ord for Alarm {
     }
 }
 
+/// How long the machine was suspended since it was started: what separates the clock that counts that from the one that
+/// does not.
+fn suspended_ms() -> u64 {
+    let ms = |clock| {
+        let now = rustix::time::clock_gettime(clock);
+        now.tv_sec as u64 * 1_000 + now.tv_nsec as u64 / 1_000_000
+    };
+    ms(rustix::time::ClockId::Boottime).saturating_sub(ms(rustix::time::ClockId::Monotonic))
+}
+
 impl Clock {
     pub(crate) fn new() -> Self {
         let started_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
@@ -92,9 +102,10 @@ impl Clock {
     }
 
     /// Ticks cells, and calls `sweep` every `sweep_ms`, until [`Clock::stop`]. `sweep` gets the time and how late it
-    /// is: much, if the host itself was paused.
+    /// is: much, if the host itself was paused, or its machine suspended, which the clock does not count.
     pub(crate) fn run(&self, sweep_ms: u64, mut sweep: impl FnMut(u64, u64)) {
         let mut sweep_at_ms = self.now_ms() + sweep_ms;
+        let mut suspended_before_ms = suspended_ms();
         let mut due = Vec::new();
         loop {
             {
@@ -118,7 +129,10 @@ impl Clock {
             }
             let now_ms = self.now_ms();
             if now_ms >= sweep_at_ms {
-                sweep(now_ms, now_ms - sweep_at_ms);
+                let suspended_now_ms = suspended_ms();
+                let missed_ms = suspended_now_ms.saturating_sub(suspended_before_ms);
+                suspended_before_ms = suspended_now_ms;
+                sweep(now_ms, now_ms - sweep_at_ms + missed_ms);
                 sweep_at_ms = self.now_ms() + sweep_ms;
             }
         }
