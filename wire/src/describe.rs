@@ -28,6 +28,9 @@ pub struct MethodInfo {
     pub read_only: bool,
     /// A call may park, so it takes a deadline.
     pub may_park: bool,
+    /// What it answers, as [`Param::type_name`] has it; empty if nobody said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub result_type: String,
     /// The result becomes an object of this type, of which the caller gets a proxy.
     pub returns: Option<String>,
     /// Whether clients may call it.
