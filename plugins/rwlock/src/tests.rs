@@ -97,7 +97,7 @@ fn grant_that_nobody_learnt_of_is_taken_back() {
     let mut lock = lock();
     lock.call_as(thread(1), "acquire_write", args![]).granted::<bool>();
     let next = lock.call_as(thread(2), "acquire_write", args![]).parked();
-    lock.undelivered(next - 1, "acquire_write", &Item::new(&true).unwrap());
+    lock.undelivered(next - 1, "acquire_write", &Item::new(&true).unwrap(), true);
     assert!(lock.answer(next).granted::<bool>());
 }
 
