@@ -12,12 +12,16 @@ use steward_objects::{CallId, Facet, Why};
 use steward_wire::Fault;
 use steward_wire::frame::Acked;
 
+use crate::budget::{Budget, Charge};
 use crate::cell::Cell;
 use crate::lane::Lane;
 use crate::limits::Limits;
 
 /// Ranges of acknowledged calls between open ones. A client that keeps to its limits cannot have as many.
 const ACKED_RANGES_MAX: usize = 32_768;
+
+/// Bytes of rows that a session may have even if its tenant keeps too much: it must be able to read and to remove.
+const ROW_BYTES_GRANTED: u64 = 64 << 10;
 
 /// The calls of one session.
 #[derive(Default)]
@@ -32,7 +36,7 @@ pub(crate) struct Calls {
     waiting: u32,
     /// Rows of calls that may not wait.
     rows: u32,
-    row_bytes: u64,
+    row_bytes: Charge,
     /// Rises with every row.
     stamp: u64,
 }
@@ -98,6 +102,11 @@ pub(crate) enum Known {
 }
 
 impl Calls {
+    /// None yet; the rows to come are charged to `budget`.
+    pub(crate) fn new(budget: Arc<Budget>) -> Self {
+        Self { row_bytes: Charge::to(budget), ..Self::default() }
+    }
+
     /// Looks a seq up. One that is open from now on belongs to `lane`.
     ///
     /// # Errors
@@ -148,13 +157,17 @@ impl Calls {
     }
 
     fn check_room_for_rows(&self, limits: &Limits) -> Result<(), Fault> {
-        let (rows, bytes) = (limits.reply_rows_max, limits.reply_row_bytes_max);
-        if self.rows + self.running < rows && self.row_bytes < bytes {
+        let (rows, mut bytes) = (limits.reply_rows_max, limits.reply_row_bytes_max);
+        if self.row_bytes.is_exhausted() {
+            bytes = bytes.min(ROW_BYTES_GRANTED);
+        }
+        if self.rows + self.running < rows && self.row_bytes.bytes() < bytes {
             return Ok(());
         }
         let message = format!(
             "{} replies of {} bytes are not acknowledged, limit is {rows} replies or {bytes} bytes",
-            self.rows, self.row_bytes
+            self.rows,
+            self.row_bytes.bytes()
         );
         Err(Fault::refused("TooManyReplies", message).retry())
     }
@@ -203,7 +216,7 @@ impl Calls {
                     self.running -= 1;
                     self.rows += 1;
                 }
-                self.row_bytes += bytes;
+                self.row_bytes.add(bytes);
                 let lane = open.lane.take();
                 open.state = State::Row(row);
                 // Acknowledged before it was answered: nobody will ask for it.
@@ -215,7 +228,7 @@ impl Calls {
             None if forgotten => Kept::Now(None),
             None => {
                 self.rows += 1;
-                self.row_bytes += bytes;
+                self.row_bytes.add(bytes);
                 let connection = lane.connection;
                 self.open.insert(seq, Open { may_park: false, lane: None, connection, state: State::Row(row) });
                 Kept::Now(None)
@@ -239,7 +252,7 @@ impl Calls {
             true => self.waiting -= 1,
             false => self.rows -= 1,
         }
-        self.row_bytes -= row.frame.len() as u64;
+        self.row_bytes.sub(row.frame.len() as u64);
     }
 
     /// Drops what the client has.
@@ -414,7 +427,7 @@ mod tests {
         );
         calls.acknowledge(&Acked { floor: 5, ranges: vec![] }).unwrap();
         assert_eq!(calls.acked, BTreeMap::from([(5, 6), (8, 8)]));
-        assert_eq!((calls.rows, calls.row_bytes), (2, 10));
+        assert_eq!((calls.rows, calls.row_bytes.bytes()), (2, 10));
     }
 
     #[test]
@@ -431,7 +444,7 @@ mod tests {
         assert_eq!(begin(&mut calls, 4), Err("TooManyReplies".into()));
         calls.acknowledge(&Acked { floor: 4, ranges: vec![] }).unwrap();
         assert_eq!(begin(&mut calls, 4), Ok(()));
-        assert_eq!((calls.running, calls.rows, calls.row_bytes), (1, 0, 0));
+        assert_eq!((calls.running, calls.rows, calls.row_bytes.bytes()), (1, 0, 0));
     }
 
     /// A reply goes where the client listens: what an earlier connection still brings, however late, takes no reply with it.
@@ -456,6 +469,6 @@ mod tests {
         let mut calls = begun([1]);
         calls.acknowledge(&Acked { floor: 2, ranges: vec![] }).unwrap();
         answer(&mut calls, 1);
-        assert_eq!((calls.row_count(), calls.row_bytes, calls.rows), (0, 0, 0));
+        assert_eq!((calls.row_count(), calls.row_bytes.bytes(), calls.rows), (0, 0, 0));
     }
 }

@@ -64,6 +64,9 @@ pub struct Limits {
     pub sessions_max: usize,
     /// Objects of a tenant. Creating more is refused.
     pub objects_max: usize,
+    /// Bytes that a tenant may keep: what its objects store, replies that are not acknowledged, calls that wait for a busy object. Beyond
+    /// them calls that may store more are refused, retryably.
+    pub tenant_bytes_max: u64,
     /// Calls parked on one object. More are refused, retryably.
     pub waiters_max: usize,
     /// Inputs that wait for one object while it is being stepped. More calls are refused, retryably.
@@ -104,6 +107,7 @@ impl Limits {
             reply_row_bytes_max: 8 << 20,
             sessions_max: 2_000,
             objects_max: 10_000,
+            tenant_bytes_max: 256 << 20,
             waiters_max: 10_000,
             inbox_max: 20_000,
             drain_ms: 5_000,
@@ -118,6 +122,7 @@ impl Limits {
             reply_bytes_max: 256 << 20,
             items_max: 50_000_000,
             objects_max: 1_000_000,
+            tenant_bytes_max: half_of_memory(),
             ..Self::shared()
         }
     }
@@ -125,4 +130,10 @@ impl Limits {
     pub(crate) fn check(&self) -> steward_wire::Limits {
         steward_wire::Limits { depth_max: self.depth_max, items_max: self.items_max }
     }
+}
+
+/// Half of the machine's memory.
+fn half_of_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram.saturating_mul(info.mem_unit.into()) / 2
 }

@@ -115,6 +115,8 @@ pub(crate) struct Method {
     /// It changes nothing: a repeat may read again.
     pub(crate) read_only: bool,
     pub(crate) snapshots: bool,
+    /// It may leave more bytes stored than there were.
+    pub(crate) stores: bool,
     /// The result becomes an object of this type. A built-in's own facets (iterators) are not meant: those say so in
     /// the outbox.
     pub(crate) wraps: Option<String>,
@@ -131,8 +133,11 @@ impl Type {
             Source::Builtin(name) => {
                 let builtin = builtin(name).ok_or_else(|| RegisterError::UnknownSource(name.into()))?;
                 creatable &= builtin.constructible;
-                let snapshots = builtin.methods.iter().map(|method| method.snapshots);
-                let methods = snapshots.map(|snapshots| Method { snapshots, ..Method::default() }).collect();
+                let own = |method: &steward_objects::Method| {
+                    let (snapshots, stores) = (method.snapshots, method.stores);
+                    Method { snapshots, stores, ..Method::default() }
+                };
+                let methods = builtin.methods.iter().map(own).collect();
                 (builtin.info(), Origin::Builtin(builtin), methods)
             }
             Source::Plugin { plugin, typeid: name } => {

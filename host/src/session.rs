@@ -88,13 +88,14 @@ pub(crate) struct Held {
 impl Session {
     pub(crate) fn new(tenant: Arc<Tenant>, role: Role, peer: String, secret: Zeroizing<[u8; 32]>) -> Self {
         let heard_ms = AtomicU64::new(tenant.shared.clock.now_ms());
+        let state = State { calls: Calls::new(tenant.budget.clone()), ..State::default() };
         Self {
             id: tenant.shared.session_number(),
             tenant,
             role,
             peer,
             secrets: Mutex::new([secret.clone(), secret]),
-            state: Mutex::default(),
+            state: Mutex::new(state),
             ended: AtomicBool::new(false),
             connections: AtomicU64::new(0),
             heard_ms,

@@ -42,6 +42,8 @@ pub struct Method {
     pub read_only: bool,
     /// A call may park.
     pub may_park: bool,
+    /// It may leave more bytes stored than there were: refused to those who store too much.
+    pub stores: bool,
     /// Tokens that are themselves arguments are replaced by a copy of their objects' values.
     pub snapshots: bool,
     /// The result becomes an object of this type.
@@ -51,7 +53,7 @@ pub struct Method {
 impl Method {
     /// A method that changes the referent and never parks.
     pub const fn new(name: &'static str, params: &'static [Param], doc: &'static str) -> Self {
-        Self { name, params, doc, read_only: false, may_park: false, snapshots: false, returns: None }
+        Self { name, params, doc, read_only: false, may_park: false, stores: false, snapshots: false, returns: None }
     }
 
     /// The same, changing nothing.
@@ -63,6 +65,12 @@ impl Method {
     /// The same, possibly parking.
     pub const fn may_park(mut self) -> Self {
         self.may_park = true;
+        self
+    }
+
+    /// The same, possibly storing more.
+    pub const fn stores(mut self) -> Self {
+        self.stores = true;
         self
     }
 

@@ -31,6 +31,39 @@ async fn tenant_has_so_many_objects_and_no_more() {
 }
 
 #[tokio::test]
+async fn tenant_stores_so_much_and_no_more() {
+    let host = host(|limits| limits.tenant_bytes_max = 100_000);
+    let manager = host.manager().await;
+    let queue = manager.queue::<String>(0).await.expect("made");
+    let list = manager.list::<String>().await.expect("made");
+    let item = "x".repeat(10_000);
+    let mut stored = 0;
+    let error = loop {
+        match queue.put(&item).await {
+            Ok(()) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((error.effect(), error.kind(), error.is_retryable()), (Effect::Refused, "OverQuota", true));
+    assert!(error.message().contains("100000"), "{error} should say the limit");
+    assert!((8..=9).contains(&stored), "{stored} items of 10,000 bytes were stored within 100,000");
+    let made = manager.create("list", ([&item],)).await.expect_err("full");
+    for refused in [list.append(&item).await.expect_err("full"), made] {
+        assert!(refused.is("OverQuota"), "{refused}");
+    }
+    // What reads or removes is served, and makes room.
+    assert_eq!(list.len().await.expect("served"), 0);
+    assert_eq!(queue.get().await.expect("an item"), item);
+    list.append(&item).await.expect("there is room");
+    drop(queue);
+    until("its items are gone with it", async || (host.counters("default").bytes < 20_000).then_some(())).await;
+    let mut other = RawClient::open(host.quic()).await.expect("open");
+    other.sign_in("other", "default", host.authkey.as_bytes()).await.expect("signed in");
+    let value = Value::List(vec![Value::Text(item)]);
+    other.create("list", &[value]).await.expect("another tenant has its own");
+}
+
+#[tokio::test]
 async fn tenant_has_so_many_sessions_and_no_more() {
     let host = host(|limits| limits.sessions_max = 2);
     let (first, _second) = (host.manager().await, host.connect(host.quic()).await);

@@ -310,10 +310,11 @@ async fn dropped(over_quic: bool) {
     list.extend(&(0..100).collect::<Vec<_>>()).await.expect("extended");
     let queue = manager.queue::<u64>(0).await.expect("made");
     for round in 0..100 {
-        // Sent, and given up before anything can have come back.
+        // Sent, and given up, nearly always before anything has come back; on a busy machine the answer may be there already.
         let mut read = list.get(round).into_future();
         let mut wait = queue.get().into_future();
-        assert!(futures_poll(read.as_mut()).await.is_none());
+        let early = futures_poll(read.as_mut()).await;
+        assert!(early.is_none_or(|answer| answer.is_ok()));
         assert!(futures_poll(wait.as_mut()).await.is_none());
         drop((read, wait));
         let other = 99 - round;
