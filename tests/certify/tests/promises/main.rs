@@ -308,6 +308,7 @@ fn mixed_generations_break_r5() {
     story([1, 1, 2]).breaks(R5, "missing");
     // The same index twice.
     wait(wait(of("Barrier", json!([2])), 1, 1, 1, 100), 2, 1, 1, 100).breaks(R5, "index 1");
+    story([1, 1, 1]).call(4, "wait", no(), (1, 0), json!(0)).during(103, 113).breaks(R5, "another one");
     // One passed before the other came.
     wait(wait(of("Barrier", json!([2])), 1, 1, 0, 100), 2, 1, 1, 200).breaks(R5, "passed before");
     of("Barrier", json!([2])).call(1, "wait", no(), (1, 0), json!(0)).breaks(R5, "missing");
