@@ -42,6 +42,9 @@ pub struct Method {
     pub read_only: bool,
     /// A call may park.
     pub may_park: bool,
+    /// That a call parks is felt by others, who are not as before when it is given up: a `Condition.wait` has let go of its
+    /// lock, a barrier breaks. Any other parked call only waits.
+    pub acts_by_parking: bool,
     /// Tokens that are themselves arguments are replaced by a copy of their objects' values.
     pub snapshots: bool,
     /// The result becomes an object of this type.
@@ -51,7 +54,8 @@ pub struct Method {
 impl Method {
     /// A method that changes the referent and never parks.
     pub const fn new(name: &'static str, params: &'static [Param], doc: &'static str) -> Self {
-        Self { name, params, doc, read_only: false, may_park: false, snapshots: false, returns: None }
+        let (read_only, may_park, acts_by_parking, snapshots) = (false, false, false, false);
+        Self { name, params, doc, read_only, may_park, acts_by_parking, snapshots, returns: None }
     }
 
     /// The same, changing nothing.
@@ -64,6 +68,12 @@ impl Method {
     pub const fn may_park(mut self) -> Self {
         self.may_park = true;
         self
+    }
+
+    /// The same, possibly parking, which others feel.
+    pub const fn acts_by_parking(mut self) -> Self {
+        self.acts_by_parking = true;
+        self.may_park()
     }
 
     /// The same, with copies in place of tokens.
