@@ -24,7 +24,7 @@ use steward_wire::frame::{Grant, Method as MethodRef, Reply};
 use steward_wire::token::TokenRef;
 use steward_wire::{Effect, Fault, Ident};
 
-use crate::calls::Answered;
+use crate::calls::{Answered, Parks};
 use crate::lane::Lane;
 use crate::registry::Type;
 use crate::session::Session;
@@ -532,9 +532,17 @@ impl Cell {
         let guard = call.guard.take();
         let expired = call.deadline_ms.is_some_and(|at_ms| at_ms <= now_ms);
         let deadline_ms = call.deadline_ms;
-        let given_up = call.to.parks(self, id);
+        let parks = call.to.parks(self, id, expired);
         let waiting = core.waiting.get_or_insert_default();
         waiting.parked.insert(id, call);
+        let given_up = match parks {
+            Parks::Waits => None,
+            Parks::GivenUp(why) => Some(why),
+            Parks::Refused(fault) => {
+                self.refuse(core, id, fault, now_ms, out);
+                return core.tidy();
+            }
+        };
         if let Some(guard) = guard {
             guard.lock.watch(self);
             waiting.guarded.insert(id, guard);
@@ -993,11 +1001,11 @@ impl ReplyTo {
         matches!(self, Self::Client { session, .. } if session.is_ended())
     }
 
-    /// Notes that the call waits; says why it is given up, if it was meanwhile.
-    fn parks(&self, cell: &Arc<Cell>, id: CallId) -> Option<Why> {
+    /// Notes that the call waits. `expired`: no longer than it takes to tell it so.
+    fn parks(&self, cell: &Arc<Cell>, id: CallId, expired: bool) -> Parks {
         match self {
-            Self::Client { session, seq, .. } => session.parked(*seq, cell, id),
-            Self::Cell { .. } | Self::Host(_) => None,
+            Self::Client { session, seq, .. } => session.parked(*seq, cell, id, expired),
+            Self::Cell { .. } | Self::Host(_) => Parks::Waits,
         }
     }
 

@@ -51,9 +51,10 @@ pub struct Limits {
     pub lease_ms: u64,
     /// How long an object whose token left its session lives without anything that keeps it.
     pub token_grace_ms: u64,
-    /// Calls of a session that run and cannot park. The client keeps to it by waiting; more are refused, retryably.
+    /// Calls of a session that run and do not wait. The client keeps to it by waiting; more are refused, retryably.
     pub calls_running_max: u32,
-    /// Calls of a session that may park, until their replies are acknowledged. The client keeps to it; more are refused, retryably.
+    /// Calls of a session that wait or may wait, until their replies are acknowledged. One that may is let in beyond it as one
+    /// that runs; if it comes to wait it is refused, retryably.
     pub calls_parked_max: u32,
     /// Replies of a session to other calls that are not acknowledged. The client keeps to it; further calls are refused, retryably.
     pub reply_rows_max: u32,
