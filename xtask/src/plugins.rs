@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use steward_build::Toolchains;
 
 /// What guests are compiled for: WebAssembly without a system, so that a component imports only what `wit/` lends.
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -54,7 +55,7 @@ pub fn build(names: &[String]) -> Result<Vec<Plugin>> {
     if !names.is_empty() {
         packages.retain(|name, _| names.contains(name));
     }
-    ensure_target()?;
+    steward_build::ensure_target(crate::root(), &toolchains())?;
 
     let modules = build_modules(packages.values())?;
     packages
@@ -72,6 +73,11 @@ pub fn build(names: &[String]) -> Result<Vec<Plugin>> {
 /// As [`build`].
 pub fn component(name: &str) -> Result<PathBuf> {
     Ok(build(&[name.to_owned()])?.remove(0).component)
+}
+
+/// Toolchains of the machine, and those that are fetched for this checkout alone.
+fn toolchains() -> Toolchains {
+    Toolchains { dir: crate::root().join("target/tools"), fetch: true, say: |line| eprintln!("{line}") }
 }
 
 /// The folders of all plugins written in Rust, by name.
@@ -137,43 +143,6 @@ fn make_component(name: &str, module: &Path) -> Result<PathBuf> {
 
     let wrapped = steward_build::wrap(&fs::read(module)?, None);
     let bytes = wrapped.with_context(|| format!("plugin `{name}` cannot be built"))?;
-    fs::create_dir_all(component.parent().expect("the component has a folder"))?;
-    let unfinished = component.with_extension(format!("wasm.{}", std::process::id()));
-    fs::write(&unfinished, bytes)?;
-    fs::rename(&unfinished, &component)?;
+    steward_build::write_whole(&component, &bytes)?;
     Ok(component)
-}
-
-/// Makes sure that rustc can compile for [`TARGET`]: as it is, by rustup, or from Debian's copy of std's source.
-fn ensure_target() -> Result<()> {
-    if target_is_present()? {
-        return Ok(());
-    }
-    eprintln!("rustc has no std for {TARGET}: asking rustup");
-    let rustup = Command::new("rustup").args(["target", "add", TARGET]).current_dir(crate::root()).status();
-    if rustup.is_ok_and(|status| status.success()) && target_is_present()? {
-        return Ok(());
-    }
-    eprintln!("rustup cannot add it: building it from Debian's rust-src");
-    let script = crate::root().join("xtask/wasm-std.sh");
-    let status = Command::new("sh").arg(&script).current_dir(crate::root()).status();
-    if !(status.is_ok_and(|status| status.success()) && target_is_present()?) {
-        bail!(
-            "rustc has no std for {TARGET}, and neither rustup nor Debian could give one\n  \
-             fix: rustup target add {TARGET}"
-        );
-    }
-    Ok(())
-}
-
-fn target_is_present() -> Result<bool> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc)
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .current_dir(crate::root())
-        .output()
-        .context("rustc does not start\n  fix: install Rust with rustup (https://rustup.rs)")?;
-    let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(false) };
-    Ok(entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libstd-")))
 }
