@@ -82,9 +82,9 @@ fn guests(criterion: &mut Criterion) {
     let birth = || Birth { tenant: "bench", ident: Ident(1), now_ms: 1, seed: 1 };
     let mut group = criterion.benchmark_group("guests");
     group.bench_function("create GuestDict", |bencher| {
-        bencher.iter(|| plugin.create(at, Args::none(), birth()).is_ok());
+        bencher.iter(|| plugin.create(at, Args::none(), birth(), &mut Outbox::new(1)).is_ok());
     });
-    let mut referent = plugin.create(at, Args::none(), birth()).expect("no arguments are needed");
+    let mut referent = plugin.create(at, Args::none(), birth(), &mut Outbox::new(1)).expect("no arguments are needed");
     let (mut out, mut id, args) = (Outbox::new(1), 0, key());
     group.bench_function("GuestDict.get", |bencher| {
         bencher.iter(|| step(&mut *referent, get, black_box(&args), &mut id, &mut out));

@@ -28,7 +28,7 @@ fn main() {
     let method = methods.iter().position(|known| known.name == method).expect("the type has METHOD");
     let create = |ident| {
         let birth = Birth { tenant: "default", ident: Ident(ident), now_ms: 0, seed: 0 };
-        plugin.create(place, Args::none(), birth).expect("the object is made")
+        plugin.create(place, Args::none(), birth, &mut Outbox::new(1)).expect("the object is made")
     };
     let mut out = Outbox::new(0);
     let mut step = |referent: &mut Box<dyn Referent>, id| {

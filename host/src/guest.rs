@@ -26,7 +26,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use steward_objects::{Args, Fault, Ident, Referent, common};
+use steward_objects::{Args, Fault, Ident, Outbox, Referent, common};
 use steward_wire::describe::TypeInfo;
 use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
@@ -316,7 +316,8 @@ impl Plugin {
         &self.types
     }
 
-    /// Makes an object of the type at place `index` of [`Plugin::types`]. Runs guest code, for as long as a step may.
+    /// Makes an object of the type at place `index` of [`Plugin::types`], and asks `out` to hold what it stores. Runs guest
+    /// code, for as long as a step may.
     ///
     /// # Errors
     /// Raised: what the plugin's constructor raises. Refused: `GuestTrap` if it traps or is cut, `OverQuota`
@@ -324,8 +325,14 @@ impl Plugin {
     ///
     /// # Panics
     /// If there is no type at `index`.
-    pub fn create(&self, index: usize, args: Args<'_>, birth: Birth<'_>) -> Result<Box<dyn Referent>, Fault> {
-        let object = Object::create(&self.pre, Arc::clone(&self.types[index]), args, birth)?;
+    pub fn create(
+        &self,
+        index: usize,
+        args: Args<'_>,
+        birth: Birth<'_>,
+        out: &mut Outbox,
+    ) -> Result<Box<dyn Referent>, Fault> {
+        let object = Object::create(&self.pre, Arc::clone(&self.types[index]), args, birth, out)?;
         Ok(Box::new(object))
     }
 }

@@ -127,7 +127,7 @@ impl Tenant {
             Origin::Constructor(constructor) => constructor(args, &mut out)?,
             Origin::Plugin { plugin, index } => {
                 let (now_ms, seed) = (self.shared.clock.now_ms(), self.shared.seed(ident, 0));
-                plugin.create(*index, args, Birth { tenant: &self.name, ident, now_ms, seed })?
+                plugin.create(*index, args, Birth { tenant: &self.name, ident, now_ms, seed }, &mut out)?
             }
             Origin::Singleton { of, args, made } => return self.singleton(kind, of, args, made),
         };

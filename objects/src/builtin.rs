@@ -145,6 +145,7 @@ impl Builtin {
                     doc: method.doc.into(),
                     read_only: method.read_only,
                     may_park: method.may_park,
+                    result_type: String::new(),
                     returns: method.returns.map(Into::into),
                     exposed: true,
                 })

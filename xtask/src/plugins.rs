@@ -7,7 +7,6 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use wit_component::ComponentEncoder;
 
 /// What guests are compiled for: WebAssembly without a system, so that a component imports only what `wit/` lends.
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -136,10 +135,8 @@ fn make_component(name: &str, module: &Path) -> Result<PathBuf> {
         return Ok(component);
     }
 
-    let mut encoder = ComponentEncoder::default();
-    encoder.validate(true);
-    let encoded = encoder.module(&fs::read(module)?).and_then(ComponentEncoder::encode);
-    let bytes = encoded.with_context(|| format!("plugin `{name}` does not become a component"))?;
+    let wrapped = steward_build::wrap(&fs::read(module)?, None);
+    let bytes = wrapped.with_context(|| format!("plugin `{name}` cannot be built"))?;
     fs::create_dir_all(component.parent().expect("the component has a folder"))?;
     let unfinished = component.with_extension(format!("wasm.{}", std::process::id()));
     fs::write(&unfinished, bytes)?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec;
-use crate::shell::{Completion, Invocation, Waiting};
+use crate::shell::{Completion, Grant, Invocation, Waiting};
 use crate::{Fault, Handle, Result, Stop, raise};
 
 /// Number of a call within its object, never reused.
@@ -47,6 +47,9 @@ pub struct OwnerLost {
 pub struct Undelivered<'a> {
     /// The method that gave it.
     pub method: &'static str,
+    /// It was sent, and never acknowledged: its client may have seen it, and begun with what it was granted. Then the next one should know
+    /// ([`Context::grant_abandoned`]).
+    pub sent: bool,
     pub(crate) payload: &'a [u8],
 }
 
@@ -109,7 +112,7 @@ pub struct Context<'a> {
 #[derive(Default)]
 pub(crate) struct Turn {
     pub(crate) seed: Cell<u64>,
-    pub(crate) granted: Cell<bool>,
+    pub(crate) granted: Cell<Grant>,
     pub(crate) freed: Cell<bool>,
     pub(crate) wake_at_ms: Cell<Option<u64>>,
     pub(crate) completions: RefCell<Vec<Completion>>,
@@ -157,7 +160,13 @@ impl Context<'_> {
     /// rises with every grant of this object, and calls may be guarded by it until [`Context::freed`]. Counts only if the
     /// method returns a value.
     pub fn grant(&self) {
-        self.turn.granted.set(true);
+        self.turn.granted.set(Grant::Clean);
+    }
+
+    /// The same, of something whose former holder was lost while holding it: what it protects may be half done, and the client that
+    /// holds it now can see that.
+    pub fn grant_abandoned(&self) {
+        self.turn.granted.set(Grant::Abandoned);
     }
 
     /// Says that nobody holds any more what this object has granted so far: from now on calls that are guarded by one of
@@ -175,24 +184,24 @@ impl Context<'_> {
 
     /// Answers a call that a method left with [`crate::by_hand`]. False if it does not wait (any more).
     pub fn complete<T: Serialize + ?Sized>(&self, call: CallId, value: &T) -> bool {
-        self.answer(call, codec::to_vec(value).map_err(unencodable), false)
+        self.answer(call, codec::to_vec(value).map_err(unencodable), Grant::None)
     }
 
     /// The same, as a grant.
     pub fn complete_with_grant<T: Serialize + ?Sized>(&self, call: CallId, value: &T) -> bool {
-        self.answer(call, codec::to_vec(value).map_err(unencodable), true)
+        self.answer(call, codec::to_vec(value).map_err(unencodable), Grant::Clean)
     }
 
     /// The same, with a fault.
     pub fn complete_with_fault(&self, call: CallId, fault: Fault) -> bool {
-        self.answer(call, Err(fault), false)
+        self.answer(call, Err(fault), Grant::None)
     }
 
-    fn answer(&self, call: CallId, outcome: std::result::Result<Vec<u8>, Fault>, grant: bool) -> bool {
+    fn answer(&self, call: CallId, outcome: std::result::Result<Vec<u8>, Fault>, grant: Grant) -> bool {
         let mut waiting = self.turn.by_hand.borrow_mut();
         let Some(at) = waiting.iter().position(|waiting| waiting.id == call) else { return false };
         waiting.remove(at);
-        let grant = grant && outcome.is_ok();
+        let grant = if outcome.is_ok() { grant } else { Grant::None };
         self.turn.completions.borrow_mut().push(Completion { call, outcome, grant });
         true
     }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 
 use crate::object::{ObjectType, Param, TypeInfo};
-use crate::shell::{Birth, Input, Shell};
+use crate::shell::{Birth, Grant, Input, Shell};
 use crate::{Level, Owner, OwnerLost, ParamKind, Why};
 
 /// What wit-bindgen makes of the world.
@@ -22,6 +22,9 @@ pub mod bindings {
 use bindings::exports::steward::plugin::referent;
 use bindings::steward::plugin::{host, types};
 
+/// Content of the custom section `steward`, by which tools know the SDK and the world that a component was made with.
+pub const MADE_BY: &[u8] = concat!("sdk rust ", env!("CARGO_PKG_VERSION"), "\nworld 0.1.0\n").as_bytes();
+
 /// The types of a plugin.
 pub trait Types: 'static {
     /// In the order of their descriptions.
@@ -32,9 +35,12 @@ pub trait Types: 'static {
 #[allow(missing_debug_implementations, reason = "functions have nothing to show")]
 pub struct Entry {
     info: &'static TypeInfo,
-    create: fn(Birth, &[u8]) -> Result<Shell, crate::Fault>,
-    load: fn(Birth, &[u8], &str) -> Result<Shell, crate::Fault>,
+    create: fn(Birth, &[u8]) -> Result<Made, crate::Fault>,
+    load: fn(Birth, &[u8], &str) -> Result<Made, crate::Fault>,
 }
+
+/// An object and the tokens that it stores.
+type Made = (Shell, Vec<u64>);
 
 impl Entry {
     /// The entry of a type.
@@ -65,21 +71,22 @@ pub struct Instance<T> {
 impl<T: Types> Instance<T> {
     fn make(
         typeid: &str,
-        make: impl FnOnce(&Entry) -> Result<Shell, crate::Fault>,
-    ) -> Result<referent::Object, types::Fault> {
+        make: impl FnOnce(&Entry) -> Result<Made, crate::Fault>,
+    ) -> Result<referent::Made, types::Fault> {
         std::panic::set_hook(Box::new(|panic| log(Level::Error, &panic.to_string())));
         let entry = T::TYPES.iter().find(|entry| entry.info.typeid == typeid);
         let made = match entry {
             Some(entry) => make(entry),
             None => Err(crate::Fault::new("KeyError", format!("no type `{typeid}` in this plugin"))),
         };
-        let shell = made.map_err(fault)?;
-        Ok(referent::Object::new(Self { shell: RefCell::new(shell), types: PhantomData }))
+        let (shell, held) = made.map_err(fault)?;
+        let object = referent::Object::new(Self { shell: RefCell::new(shell), types: PhantomData });
+        Ok(referent::Made { object, held })
     }
 }
 
 impl<T: Types> referent::GuestObject for Instance<T> {
-    fn create(typeid: String, args: Vec<u8>, context: types::Context) -> Result<referent::Object, types::Fault> {
+    fn create(typeid: String, args: Vec<u8>, context: types::Context) -> Result<referent::Made, types::Fault> {
         Self::make(&typeid, |entry| (entry.create)(birth(context), &args))
     }
 
@@ -92,7 +99,11 @@ impl<T: Types> referent::GuestObject for Instance<T> {
                 .map(|completion| types::Completion {
                     call: completion.call,
                     outcome: completion.outcome.map_err(fault),
-                    grant: completion.grant,
+                    grant: match completion.grant {
+                        Grant::None => types::Grant::None,
+                        Grant::Clean => types::Grant::Clean,
+                        Grant::Abandoned => types::Grant::Abandoned,
+                    },
                 })
                 .collect(),
             freed: outcome.freed,
@@ -122,7 +133,7 @@ impl<T: Types> referent::GuestObject for Instance<T> {
         state: Vec<u8>,
         from_version: String,
         context: types::Context,
-    ) -> Result<referent::Object, types::Fault> {
+    ) -> Result<referent::Made, types::Fault> {
         Self::make(&typeid, |entry| (entry.load)(birth(context), &state, &from_version))
     }
 }
@@ -149,7 +160,7 @@ fn from_host(input: types::Input) -> Input {
         },
         types::Input::OwnerLost(lost) => Input::OwnerLost(OwnerLost { session: lost.session, orderly: lost.orderly }),
         types::Input::Undelivered(lost) => {
-            Input::Undelivered { call: lost.call, method: lost.method, payload: lost.payload }
+            Input::Undelivered { call: lost.call, method: lost.method, payload: lost.payload, sent: lost.sent }
         }
         types::Input::Returned(returned) => Input::Returned {
             tag: returned.tag,
@@ -182,6 +193,7 @@ fn describe(info: &TypeInfo) -> referent::TypeInfo {
                 doc: method.doc.to_owned(),
                 read_only: method.read_only,
                 may_park: method.line.is_some(),
+                result_type: method.result_type.to_owned(),
                 returns: method.returns.map(ToOwned::to_owned),
             })
             .collect(),

@@ -234,6 +234,11 @@ macro_rules! export {
             impl $crate::glue::Types for Types {
                 const TYPES: &'static [$crate::glue::Entry] = &[$($crate::glue::Entry::of::<$object>()),+];
             }
+            /// For those who look at the component: what made it.
+            #[unsafe(link_section = "steward")]
+            #[used]
+            static MADE_BY: [u8; $crate::glue::MADE_BY.len()] =
+                *$crate::glue::MADE_BY.first_chunk().expect("the lengths are the same");
             type Component = $crate::glue::Component<Types>;
             $crate::glue::bindings::export!(Component with_types_in $crate::glue::bindings);
         };

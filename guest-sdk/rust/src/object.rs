@@ -89,6 +89,8 @@ pub struct Method {
     pub read_only: bool,
     /// Where its calls wait, if they may.
     pub line: Option<Line>,
+    /// What it answers, in Python's words; `None` if it answers nothing.
+    pub result_type: &'static str,
     /// The type that its result becomes an object of.
     pub returns: Option<&'static str>,
 }

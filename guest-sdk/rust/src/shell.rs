@@ -49,7 +49,7 @@ pub(crate) enum Input {
     Call { id: CallId, method: u32, owner: Owner, args: Vec<u8> },
     Cancel { call: CallId, why: Why },
     OwnerLost(OwnerLost),
-    Undelivered { call: CallId, method: u32, payload: Vec<u8> },
+    Undelivered { call: CallId, method: u32, payload: Vec<u8>, sent: bool },
     Returned { tag: u64, outcome: std::result::Result<Vec<u8>, Fault> },
     Tick,
 }
@@ -71,7 +71,17 @@ pub(crate) struct Outcome {
 pub(crate) struct Completion {
     pub(crate) call: CallId,
     pub(crate) outcome: std::result::Result<Vec<u8>, Fault>,
-    pub(crate) grant: bool,
+    pub(crate) grant: Grant,
+}
+
+/// Whether a call was granted something that is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Grant {
+    #[default]
+    None,
+    Clean,
+    /// By somebody who was lost while holding it.
+    Abandoned,
 }
 
 /// A call on another object.
@@ -105,23 +115,17 @@ enum Retry {
 }
 
 impl Shell {
-    /// Makes an object.
-    ///
-    /// It cannot store tokens yet: what is held is told with the outcome of a step, and this is none.
-    pub(crate) fn create<T: ObjectType>(birth: Birth, args: &[u8]) -> std::result::Result<Self, Fault> {
-        let shell = Self::make(&const { T::INFO }, birth, None, |cx| T::create(cx, args))?;
-        match held::take() {
-            (held, _) if held.is_empty() => Ok(shell),
-            _ => Err(Fault::new("TypeError", format!("{}.__init__() cannot store a proxy", shell.info.typeid))),
-        }
+    /// Makes an object. Beside it, the tokens that it stores.
+    pub(crate) fn create<T: ObjectType>(birth: Birth, args: &[u8]) -> std::result::Result<(Self, Vec<u64>), Fault> {
+        Self::make(&const { T::INFO }, birth, None, |cx| T::create(cx, args))
     }
 
-    /// Makes an object from what [`Shell::save`] gave. The tokens in it stay held: the host has them from the object that was.
+    /// Makes an object from what [`Shell::save`] gave. Beside it, the tokens that it stores, of those that the former one did.
     pub(crate) fn load<T: ObjectType>(
         birth: Birth,
         saved: &[u8],
         from_version: &str,
-    ) -> std::result::Result<Self, Fault> {
+    ) -> std::result::Result<(Self, Vec<u64>), Fault> {
         let mut reader = Reader::new(saved);
         let mut open = || {
             reader.array()?;
@@ -137,7 +141,7 @@ impl Shell {
         birth: Birth,
         wake_at_ms: Option<u64>,
         make: impl FnOnce(&Context<'_>) -> Result<T>,
-    ) -> std::result::Result<Self, Fault> {
+    ) -> std::result::Result<(Self, Vec<u64>), Fault> {
         let Birth { now_ms, seed, tenant } = birth;
         let turn = Turn::default();
         turn.seed.set(seed);
@@ -151,7 +155,8 @@ impl Shell {
         })?;
         let lines = (0..info.lines).map(|_| VecDeque::new()).collect();
         let object = Box::new(object);
-        Ok(Self { object, info, tenant, lines, turn, told_wake_ms: None, checks_parking: false })
+        let (held, _) = held::take();
+        Ok((Self { object, info, tenant, lines, turn, told_wake_ms: None, checks_parking: false }, held))
     }
 
     /// The object's state and its wish to be woken: `[wake-at or null, state]`.
@@ -194,10 +199,10 @@ impl Shell {
                 changed = self.object.owner_lost(&cx, lost);
                 Retry::All
             }
-            Input::Undelivered { call, method, payload } => {
+            Input::Undelivered { call, method, payload, sent } => {
                 let name = self.info.methods.get(method as usize).map_or("", |method| method.name);
                 let cx = Context { call, ..context(now_ms, &self.tenant, &self.turn, None) };
-                changed = self.object.undelivered(&cx, Undelivered { method: name, payload: &payload });
+                changed = self.object.undelivered(&cx, Undelivered { method: name, sent, payload: &payload });
                 Retry::All
             }
             Input::Returned { tag, outcome } => {
@@ -237,7 +242,7 @@ impl Shell {
     fn call(&mut self, now_ms: u64, mut call: Waiting) -> bool {
         let Some(method) = self.info.methods.get(call.method as usize) else {
             let fault = Fault::new("AttributeError", format!("there is no method number {}", call.method));
-            self.turn.completions.get_mut().push(Completion { call: call.id, outcome: Err(fault), grant: false });
+            self.turn.completions.get_mut().push(Completion { call: call.id, outcome: Err(fault), grant: Grant::None });
             return false;
         };
         if let Some(Line::Fifo(line)) = method.line
@@ -295,7 +300,7 @@ impl Shell {
             // Nobody reads it, but the host counts the call as waiting until it has an answer.
             Err(Fault::new("Cancelled", "the call was given up"))
         };
-        self.turn.completions.get_mut().push(Completion { call: id, outcome, grant: false });
+        self.turn.completions.get_mut().push(Completion { call: id, outcome, grant: Grant::None });
         Some(changed)
     }
 
@@ -395,7 +400,7 @@ fn attempt(
 ) -> Tried {
     let before = checks_parking.then(|| object.save());
     let mut out = Vec::new();
-    cx.turn.granted.set(false);
+    cx.turn.granted.set(Grant::None);
     let result = match object.call(call.method, cx, call.args.as_bytes(), &mut out) {
         Err(Stop::Pending { .. } | Stop::ByHand) if method.line.is_none() => raise(
             "RuntimeError",
@@ -406,7 +411,7 @@ fn attempt(
     let grant = cx.turn.granted.take();
     let (outcome, grant) = match result {
         Ok(()) => (Ok(out), grant),
-        Err(Stop::Raised(fault)) => (Err(fault), false),
+        Err(Stop::Raised(fault)) => (Err(fault), Grant::None),
         Err(stop) => {
             if let Some(before) = before {
                 assert!(

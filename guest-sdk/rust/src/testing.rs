@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use serde::de::DeserializeOwned;
 
 use crate::object::ObjectType;
-use crate::shell::{Birth, Input, Invocation, Outcome, Shell};
+use crate::shell::{Birth, Grant, Input, Invocation, Outcome, Shell};
 use crate::{CallId, Fault, Item, Owner, OwnerLost, Why, codec};
 
 /// An object of type `T` and the host around it.
@@ -45,6 +45,8 @@ pub enum Answer {
     Returned(Item),
     /// It returned this, and was granted something that is held.
     Granted(Item),
+    /// As [`Answer::Granted`], and the former holder was lost while holding it.
+    GrantedAbandoned(Item),
     /// It raised this.
     Raised(Fault),
     /// It waits. [`Harness::answer`] gives its answer when there is one.
@@ -59,7 +61,7 @@ impl Answer {
     #[track_caller]
     pub fn value<V: DeserializeOwned>(self) -> V {
         match &self {
-            Self::Returned(item) | Self::Granted(item) => {
+            Self::Returned(item) | Self::Granted(item) | Self::GrantedAbandoned(item) => {
                 item.decode().unwrap_or_else(|error| panic!("{item:?}: {error}"))
             }
             other => panic!("expected a value, found {other:?}"),
@@ -72,7 +74,7 @@ impl Answer {
     /// If there was no grant, or no `V`.
     #[track_caller]
     pub fn granted<V: DeserializeOwned>(self) -> V {
-        assert!(matches!(self, Self::Granted(_)), "expected a grant, found {self:?}");
+        assert!(matches!(self, Self::Granted(_) | Self::GrantedAbandoned(_)), "expected a grant, found {self:?}");
         self.value()
     }
 
@@ -115,7 +117,7 @@ impl<T: ObjectType> Harness<T> {
     /// # Errors
     /// What the constructor raises.
     pub fn at(now_ms: u64, args: Vec<u8>) -> Result<Self, Fault> {
-        let mut shell = Shell::create::<T>(Birth { now_ms, seed: 0, tenant: "test".into() }, &args)?;
+        let (mut shell, stored) = Shell::create::<T>(Birth { now_ms, seed: 0, tenant: "test".into() }, &args)?;
         shell.checks_parking = T::INFO.saves;
         Ok(Self {
             shell,
@@ -125,7 +127,7 @@ impl<T: ObjectType> Harness<T> {
             waiting: BTreeMap::new(),
             answers: BTreeMap::new(),
             wake_at_ms: None,
-            held: BTreeMap::new(),
+            held: count(stored),
             version: 0,
             is_free: true,
             invocations: Vec::new(),
@@ -225,16 +227,16 @@ impl<T: ObjectType> Harness<T> {
         self.step(Input::OwnerLost(OwnerLost { session, orderly }));
     }
 
-    /// Tells the object that a result never reached its client. Calls are numbered from 1, in the order they were made.
+    /// Tells the object that a result never reached its client, or may not have if it was `sent`. Calls are numbered from 1, in the order they were made.
     ///
     /// # Panics
     /// If the type has no such method, or the object breaks a rule.
     #[track_caller]
-    pub fn undelivered(&mut self, call: CallId, method: &str, result: &Item) {
+    pub fn undelivered(&mut self, call: CallId, method: &str, result: &Item, sent: bool) {
         let found = const { T::INFO }.methods.iter().position(|info| info.name == method);
         let method = found.unwrap_or_else(|| panic!("{} has no method `{method}`", T::INFO.typeid));
         let method = u32::try_from(method).expect("there are few methods");
-        self.step(Input::Undelivered { call, method, payload: result.as_bytes().to_vec() });
+        self.step(Input::Undelivered { call, method, payload: result.as_bytes().to_vec(), sent });
     }
 
     /// Tells the object how a call that it asked for ended.
@@ -264,11 +266,13 @@ impl<T: ObjectType> Harness<T> {
     pub fn load(&mut self, saved: &[u8], from_version: &str) {
         let birth = Birth { now_ms: self.now_ms, seed: self.seed, tenant: "test".into() };
         let loaded = Shell::load::<T>(birth, saved, from_version);
-        self.shell = loaded.unwrap_or_else(|fault| panic!("{} does not load: {fault:?}", T::INFO.typeid));
+        let (shell, stored) = loaded.unwrap_or_else(|fault| panic!("{} does not load: {fault:?}", T::INFO.typeid));
+        (self.shell, self.held) = (shell, count(stored));
         self.shell.checks_parking = T::INFO.saves;
         for (id, call) in std::mem::take(&mut self.waiting) {
-            if let answer @ (Answer::Returned(_) | Answer::Granted(_) | Answer::Raised(_)) = self.issue(id, call) {
-                self.answers.insert(id, answer);
+            match self.issue(id, call) {
+                Answer::Parked(_) => {}
+                answer => drop(self.answers.insert(id, answer)),
             }
         }
     }
@@ -348,11 +352,15 @@ impl<T: ObjectType> Harness<T> {
             let waited = self.waiting.remove(&completion.call);
             assert!(waited.is_some(), "{typeid} answered call {}, which does not wait", completion.call);
             let answer = match completion.outcome {
-                Ok(bytes) if completion.grant => {
-                    self.is_free = false;
-                    Answer::Granted(Item::from_bytes(bytes))
+                Ok(bytes) => {
+                    self.is_free &= completion.grant == Grant::None;
+                    let item = Item::from_bytes(bytes);
+                    match completion.grant {
+                        Grant::None => Answer::Returned(item),
+                        Grant::Clean => Answer::Granted(item),
+                        Grant::Abandoned => Answer::GrantedAbandoned(item),
+                    }
                 }
-                Ok(bytes) => Answer::Returned(Item::from_bytes(bytes)),
                 Err(fault) => Answer::Raised(fault),
             };
             self.answers.insert(completion.call, answer);
@@ -363,6 +371,15 @@ impl<T: ObjectType> Harness<T> {
         let known: Vec<CallId> = self.shell.waiting().iter().map(|waiting| waiting.id).collect();
         assert!(known.iter().eq(self.waiting.keys()), "{typeid} lost a call: {known:?} of {:?} wait", self.parked());
     }
+}
+
+/// How often each token stands there.
+fn count(tokens: Vec<u64>) -> BTreeMap<u64, usize> {
+    let mut counts = BTreeMap::new();
+    for token in tokens {
+        *counts.entry(token).or_default() += 1;
+    }
+    counts
 }
 
 impl<T> std::fmt::Debug for Harness<T> {

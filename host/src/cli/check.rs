@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 use steward_client::TypeInfo;
 use steward_host::guest::{Birth, GuestConfig, Plugin};
-use steward_objects::Args;
+use steward_objects::{Args, Outbox};
 use steward_wire::{Effect, Ident};
 
 use super::failure::{Outcome, Status};
@@ -117,7 +117,7 @@ fn findings(plugin: &Plugin) -> Vec<String> {
         }
         // Without arguments it may well raise, but never trap.
         let birth = Birth { tenant: "check", ident: Ident(1), now_ms: 1_000, seed: 1 };
-        if let Err(fault) = plugin.create(index, Args::none(), birth)
+        if let Err(fault) = plugin.create(index, Args::none(), birth, &mut Outbox::new(1))
             && fault.effect != Effect::Raised
         {
             findings.push(format!("creating a `{typeid}` without arguments: {}", fault.message));

@@ -114,12 +114,14 @@ pub(super) fn check(types: Vec<wit::TypeInfo>, limits: &DescribeLimits) -> Resul
                     once(&mut names, &method_name, &typeid)?;
                     let of = format!("{typeid}.{method_name}");
                     doc(&method.doc, &of, limits)?;
+                    at_most("bytes in a type's name", &of, method.result_type.len(), limits.name_bytes_max)?;
                     Ok(MethodInfo {
                         params: params(method.params, &of, limits)?,
                         name: method_name,
                         doc: method.doc,
                         read_only: method.read_only,
                         may_park: method.may_park,
+                        result_type: method.result_type,
                         returns: method.returns.map(|typeid| name(typeid, &of, limits)).transpose()?,
                         exposed: true,
                     })
@@ -229,6 +231,7 @@ mod tests {
             doc: "A copy.".into(),
             read_only: true,
             may_park: false,
+            result_type: "any".into(),
             returns: Some("Counter".into()),
         };
         let types = check(vec![described(vec![method], vec![], "1.20.3")], &DescribeLimits::default()).unwrap();

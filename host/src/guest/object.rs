@@ -11,6 +11,7 @@ use steward_wire::{Malformed, check, value};
 use wasmtime::component::ResourceAny;
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, Trap, UpdateDeadline};
 
+use super::bindings::exports::steward::plugin::referent::Made;
 use super::bindings::steward::plugin::{host, types as wit};
 use super::bindings::{self, PluginPre};
 use super::{Birth, GuestConfig, PluginType, Runtime};
@@ -247,31 +248,39 @@ impl Object {
         kind: Arc<PluginType>,
         args: Args<'_>,
         birth: Birth<'_>,
+        out: &mut Outbox,
     ) -> Result<Self, Fault> {
         let runtime = &*kind.who.runtime;
         let mut store = Inside::store(Arc::clone(&kind.who), birth.ident);
         let created = enter(runtime, &mut store, birth.now_ms, |store| {
             let plugin = pre.instantiate(&mut *store)?;
             let context = wit::Context { now_ms: birth.now_ms, seed: birth.seed, tenant: birth.tenant.to_owned() };
-            let (referent, args) = (plugin.steward_plugin_referent(), args.item().to_vec());
-            let object = referent.object().call_create(store, &kind.info.typeid, &args, &context)?;
-            Ok((plugin, object))
+            let referent = plugin.steward_plugin_referent();
+            let made = referent.object().call_create(store, &kind.info.typeid, &args.item().to_vec(), &context)?;
+            Ok((plugin, made))
         });
+        let arrived = Arrived { item: if args.has_tokens() { args.item() } else { &[] }, tokens: OnceCell::new() };
+        let broke = |broken: Broken| {
+            Fault::refused(GUEST_TRAP, format!("guest broke the rules in `{}`: {broken}", kind.info.typeid))
+        };
         match created {
-            Ok((plugin, Ok(object))) => Ok(Self {
-                guest: Ok(Guest { store, plugin, object }),
-                kind,
-                ident: birth.ident,
-                parked: HashSet::new(),
-                held: HashMap::new(),
-                held_total: 0,
-                seed: birth.seed,
-            }),
-            Ok((_, Err(fault))) => Err(match check_fault(&fault, &runtime.config, |_| false) {
+            Ok((plugin, Ok(Made { object, held }))) => {
+                let mut made = Self {
+                    guest: Ok(Guest { store, plugin, object }),
+                    kind: Arc::clone(&kind),
+                    ident: birth.ident,
+                    parked: HashSet::new(),
+                    held: HashMap::new(),
+                    held_total: 0,
+                    seed: birth.seed,
+                };
+                made.hold(&held, &arrived).map_err(broke)?;
+                held.into_iter().for_each(|ident| out.hold(Ident(ident)));
+                Ok(made)
+            }
+            Ok((_, Err(fault))) => Err(match check_fault(&fault, &runtime.config, |ident| arrived.brought(ident)) {
                 Ok(()) => raised(fault),
-                Err(broken) => {
-                    Fault::refused(GUEST_TRAP, format!("guest broke the rules in `{}`: {broken}", kind.info.typeid))
-                }
+                Err(broken) => broke(broken),
             }),
             Err(error) if error.is::<PoolConcurrencyLimitError>() => {
                 let limit = runtime.profile.objects_max;
@@ -332,20 +341,8 @@ impl Object {
         arrived: &Arrived<'_>,
         out: &mut Outbox,
     ) -> Result<(), Broken> {
-        let runtime = &*self.kind.who.runtime;
-        let config = &runtime.config;
-
-        for &ident in &outcome.held {
-            let ident = Ident(ident);
-            if !self.held.contains_key(&ident) && !arrived.brought(ident) {
-                return Err(Broken::ForeignToken(ident));
-            }
-            *self.held.entry(ident).or_default() += 1;
-            self.held_total += 1;
-        }
-        if self.held_total > config.tokens_held_max {
-            return Err(Broken::TooManyHeld { held: self.held_total, limit: config.tokens_held_max });
-        }
+        self.hold(&outcome.held, arrived)?;
+        let config = &self.kind.who.runtime.config;
         // A token that a reply or a request carries may have been let go in this very step.
         let known = |ident| self.held.contains_key(&ident) || arrived.brought(ident);
         for completion in &outcome.completions {
@@ -354,7 +351,7 @@ impl Object {
             }
             match &completion.outcome {
                 Ok(payload) => check_item(payload, config, known)?,
-                Err(_) if completion.grant => return Err(Broken::GrantedFault(completion.call)),
+                Err(_) if completion.grant != wit::Grant::None => return Err(Broken::GrantedFault(completion.call)),
                 Err(fault) => check_fault(fault, config, known)?,
             }
         }
@@ -385,8 +382,9 @@ impl Object {
                 Ok(payload) => out.returns_item(completion.call, &payload),
                 Err(fault) => out.raises(completion.call, &raised(fault)),
             }
-            if completion.grant {
-                out.grant(completion.call, false);
+            match completion.grant {
+                wit::Grant::None => {}
+                grant => drop(out.grant(completion.call, grant == wit::Grant::Abandoned)),
             }
         }
         outcome.held.into_iter().for_each(|ident| out.hold(Ident(ident)));
@@ -399,6 +397,23 @@ impl Object {
         }
         if let Some(at_ms) = outcome.wake_at {
             out.wake_at(at_ms);
+        }
+        Ok(())
+    }
+
+    /// Counts tokens that the guest stores from now on.
+    fn hold(&mut self, held: &[u64], arrived: &Arrived<'_>) -> Result<(), Broken> {
+        for &ident in held {
+            let ident = Ident(ident);
+            if !self.held.contains_key(&ident) && !arrived.brought(ident) {
+                return Err(Broken::ForeignToken(ident));
+            }
+            *self.held.entry(ident).or_default() += 1;
+            self.held_total += 1;
+        }
+        let limit = self.kind.who.runtime.config.tokens_held_max;
+        if self.held_total > limit {
+            return Err(Broken::TooManyHeld { held: self.held_total, limit });
         }
         Ok(())
     }
@@ -474,13 +489,14 @@ impl Referent for Object {
                 now_ms = *now;
                 wit::Input::OwnerLost(wit::OwnerLost { session: *session, orderly: *orderly })
             }
-            Input::Undelivered { call, method, payload, now_ms: now, .. } => {
+            Input::Undelivered { call, method, payload, sent, now_ms: now, .. } => {
                 now_ms = *now;
                 arrived.item = payload;
                 wit::Input::Undelivered(wit::Undelivered {
                     call: *call,
                     method: u32::from(*method),
                     payload: payload.to_vec(),
+                    sent: *sent,
                 })
             }
             Input::Returned { tag, outcome, now_ms: now } => {

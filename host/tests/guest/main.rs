@@ -91,5 +91,5 @@ impl Driven {
 fn create(plugin: &Plugin, typeid: &str) -> Result<Box<dyn Referent>, Fault> {
     let index = plugin.types().iter().position(|kind| kind.info().typeid == typeid).expect("the probe has this type");
     let birth = Birth { tenant: "default", ident: Ident(3), now_ms: 1_000, seed: 7 };
-    plugin.create(index, Args::none(), birth)
+    plugin.create(index, Args::none(), birth, &mut Outbox::new(1))
 }

@@ -41,7 +41,18 @@ fn expand(object: &Object, item: &ItemImpl) -> TokenStream {
             Some((LineKind::All, at)) => quote!(Some(sg::Line::All(#at))),
         };
         let returns = option(method.returns.as_ref());
-        quote! { sg::Method { name: #name, params: #params, doc: #doc, read_only: #read_only, line: #line, returns: #returns } }
+        let result_type = method.result_type;
+        quote! {
+            sg::Method {
+                name: #name,
+                params: #params,
+                doc: #doc,
+                read_only: #read_only,
+                line: #line,
+                result_type: #result_type,
+                returns: #returns,
+            }
+        }
     });
     let calls = object.methods.iter().enumerate().map(|(at, method)| {
         let (at, function) = (u32::try_from(at).expect("a method for each number"), &method.name);

@@ -35,6 +35,8 @@ pub(crate) struct Callable {
     pub(crate) params: Vec<Param>,
     /// What it gives, `Result` taken off.
     pub(crate) output: TokenStream,
+    /// In Python's words.
+    pub(crate) result_type: &'static str,
     pub(crate) fallible: bool,
     pub(crate) read_only: bool,
     /// How its calls wait, and the place of their line among the object's.
@@ -219,15 +221,28 @@ fn callable(function: &mut ImplItemFn, attribute: Option<Attribute>, lines: &mut
     }
     let takes_context = typed.first().is_some_and(|param| is_context(&param.ty));
     let params = typed.into_iter().skip(usize::from(takes_context)).map(param).collect::<Result<_>>()?;
-    let (output, fallible) = match &signature.output {
-        ReturnType::Default => (quote!(()), false),
+    let (output, result_type, fallible) = match &signature.output {
+        ReturnType::Default => (quote!(()), "None", false),
         ReturnType::Type(_, ty) => match result_of(ty) {
-            Some(inner) => (inner.to_token_stream(), true),
-            None => (ty.to_token_stream(), false),
+            Some(inner) => (inner.to_token_stream(), python_type(inner), true),
+            None => (ty.to_token_stream(), python_type(ty), false),
         },
     };
     let doc = documentation(&function.attrs);
-    Ok(Callable { name, public_name, doc, takes_context, params, output, fallible, read_only, line, timeout, returns })
+    Ok(Callable {
+        name,
+        public_name,
+        doc,
+        takes_context,
+        params,
+        output,
+        result_type,
+        fallible,
+        read_only,
+        line,
+        timeout,
+        returns,
+    })
 }
 
 fn param(param: &mut PatType) -> Result<Param> {
@@ -327,6 +342,7 @@ fn python_type(ty: &Type) -> &'static str {
         return python_type(&reference.elem);
     }
     match ty {
+        Type::Tuple(tuple) if tuple.elems.is_empty() => return "None",
         Type::Tuple(_) => return "tuple",
         Type::Array(_) | Type::Slice(_) => return "list",
         _ => {}
@@ -340,6 +356,7 @@ fn python_type(ty: &Type) -> &'static str {
         Some("Vec" | "VecDeque") => "list",
         Some("HashMap" | "BTreeMap") => "dict",
         Some("HashSet" | "BTreeSet") => "set",
+        Some("Handle") => "proxy",
         _ => "any",
     }
 }

@@ -15,6 +15,7 @@ fn method(name: &str) -> MethodInfo {
         doc: "For the test.".into(),
         read_only: false,
         may_park: false,
+        result_type: String::new(),
         returns: None,
         exposed: true,
     }

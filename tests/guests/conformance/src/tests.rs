@@ -21,6 +21,8 @@ fn lock_goes_in_turn_and_frees_itself_of_the_dead() {
     assert!(lock.answer(waits).granted::<bool>());
     lock.owner_lost(1, false);
     assert!(!lock.call("locked", args![]).value::<bool>());
+    assert!(matches!(lock.call("acquire", args![]), Answer::GrantedAbandoned(_)));
+    lock.call("release", args![]).value::<()>();
     let refused = ("RuntimeError".into(), "release unlocked lock".into());
     assert_eq!(lock.call("release", args![]).raised(), refused);
     assert_eq!(
@@ -37,6 +39,8 @@ fn lost_session_gives_permits_back_less_what_others_gave() {
     semaphore.call("release", args![]).value::<()>();
     semaphore.owner_lost(2, false);
     assert_eq!(semaphore.call("get_value", args![]).value::<i64>(), 2);
+    assert!(matches!(semaphore.call("acquire", args![]), Answer::GrantedAbandoned(_)));
+    assert!(matches!(semaphore.call("acquire", args![]), Answer::Granted(_)));
     assert_eq!(semaphore.call("release", args![0]).raised().1, "n must be one or more");
 }
 
@@ -44,7 +48,7 @@ fn lost_session_gives_permits_back_less_what_others_gave() {
 fn permit_that_nobody_learnt_of_is_free_again() {
     let mut semaphore = Harness::<Semaphore>::new(args![]).unwrap();
     semaphore.call("acquire", args![]).granted::<bool>();
-    semaphore.undelivered(1, "acquire", &Item::new(&true).unwrap());
+    semaphore.undelivered(1, "acquire", &Item::new(&true).unwrap(), true);
     assert_eq!(semaphore.call("get_value", args![]).value::<i64>(), 1);
 }
 
@@ -79,8 +83,8 @@ fn lost_items_return_to_their_places() {
     queue.call("put_many", args![vec![1, 2, 3]]).value::<()>();
     let first = queue.call("get", args![]).value::<Item>();
     let second = queue.call("get", args![]).value::<Item>();
-    queue.undelivered(3, "get", &second);
-    queue.undelivered(2, "get", &first);
+    queue.undelivered(3, "get", &second, true);
+    queue.undelivered(2, "get", &first, true);
     assert_eq!(queue.call("get_many", args![9]).value::<Vec<i32>>(), [1, 2, 3]);
 }
 

@@ -8,10 +8,10 @@ wit_bindgen::generate!({ path: "../../../wit/0.1.0", world: "plugin" });
 use std::cell::RefCell;
 use std::hint::black_box;
 
-use exports::steward::plugin::referent::{Guest, GuestObject, Object};
+use exports::steward::plugin::referent::{Guest, GuestObject, Made, Object};
 use steward::plugin::host;
 use steward::plugin::types::{
-    Call, Completion, Context, Fault, Input, Invocation, MethodInfo, Outcome, Param, ParamKind, TypeInfo,
+    Call, Completion, Context, Fault, Grant, Input, Invocation, MethodInfo, Outcome, Param, ParamKind, TypeInfo,
 };
 
 /// What `describe` does. Tests overwrite the ten bytes after the marker in the component.
@@ -92,19 +92,20 @@ fn method(name: &str) -> MethodInfo {
         doc: String::new(),
         read_only: false,
         may_park: false,
+        result_type: "any".into(),
         returns: None,
     }
 }
 
 impl GuestObject for Probe {
-    fn create(typeid: String, _args: Vec<u8>, _context: Context) -> Result<Object, Fault> {
+    fn create(typeid: String, _args: Vec<u8>, _context: Context) -> Result<Made, Fault> {
         match typeid.as_str() {
             "SpinInCreate" => loop {
                 black_box(0);
             },
             "TrapInCreate" => panic!("as asked"),
             "Refuses" => Err(fault("ValueError", "not today")),
-            _ => Ok(Object::new(Probe { parked: RefCell::default(), spin_when_lost: RefCell::default() })),
+            _ => Ok(made()),
         }
     }
 
@@ -147,9 +148,13 @@ impl GuestObject for Probe {
         Ok(vec![0xa0])
     }
 
-    fn load(_typeid: String, _state: Vec<u8>, _from: String, _context: Context) -> Result<Object, Fault> {
-        Ok(Object::new(Probe { parked: RefCell::default(), spin_when_lost: RefCell::default() }))
+    fn load(_typeid: String, _state: Vec<u8>, _from: String, _context: Context) -> Result<Made, Fault> {
+        Ok(made())
     }
+}
+
+fn made() -> Made {
+    Made { object: Object::new(Probe { parked: RefCell::default(), spin_when_lost: RefCell::default() }), held: vec![] }
 }
 
 const NULL: &[u8] = &[0xf6];
@@ -230,7 +235,7 @@ impl Probe {
                 return;
             }
             "grant" => {
-                outcome.completions.push(Completion { call: call.id, outcome: Ok(NULL.to_vec()), grant: true });
+                outcome.completions.push(Completion { call: call.id, outcome: Ok(NULL.to_vec()), grant: Grant::Clean });
                 return;
             }
             "spin_when_lost" => {
@@ -267,7 +272,7 @@ fn recurse(depth: u64) -> u64 {
 }
 
 fn completion(call: u64, outcome: Result<Vec<u8>, Fault>) -> Completion {
-    Completion { call, outcome, grant: false }
+    Completion { call, outcome, grant: Grant::None }
 }
 
 fn fault(kind: &str, message: &str) -> Fault {
