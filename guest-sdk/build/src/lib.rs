@@ -3,6 +3,8 @@
 //! `steward build` and `cargo xtask` are thin commands around this. Nothing here touches the system: what is fetched lands in a
 //! folder of the caller's.
 
+pub mod c;
+
 use std::path::PathBuf;
 
 use wit_component::ComponentEncoder;

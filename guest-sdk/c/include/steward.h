@@ -279,6 +279,8 @@ typedef enum st_level { ST_ERROR, ST_WARN, ST_INFO, ST_DEBUG } st_level;
 /// Writes a line to the host's log, formatted as st_raise() does it. Cut at 4 KiB; beyond 64 KiB a step it is dropped.
 void st_log(st_level level, const char *format, ...) ST_FORMAT(2);
 
+/// Formats as st_raise() does it into `bytes` of text, cut if it is longer, and ended by a NUL.
+void st_text_format(char *text, size_t bytes, const char *format, ...) ST_FORMAT(3);
 /// Room for any float.
 #define ST_F64_TEXT 32
 /// Writes a float as Python does: the shortest digits that read back as the same, ended by a NUL. Returns `text`.

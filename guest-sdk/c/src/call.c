@@ -524,6 +524,19 @@ bool st_invoke(ST_UNUSED st_call *call, uint64_t tag, const st_any *on, const ch
     return true;
 }
 
+void st_text_format(char *text, size_t bytes, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    st_writer out = {NULL, 0, 0};
+    put_formatted(&out, format, args);
+    va_end(args);
+    if (bytes > 0) {
+        size_t len = out.len < bytes ? out.len : bytes - 1;
+        memcpy(text, out.ptr == NULL ? (const uint8_t *)"" : out.ptr, len);
+        text[len] = 0;
+    }
+}
+
 void st_log(st_level level, const char *format, ...) {
     va_list args;
     va_start(args, format);
