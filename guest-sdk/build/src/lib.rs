@@ -4,6 +4,7 @@
 //! folder of the caller's. (Rust's own standard library for WebAssembly is the exception: it belongs to a toolchain, and rustup
 //! puts it there.)
 
+pub mod c;
 mod component;
 mod fetch;
 mod new;
