@@ -8,9 +8,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"unicode"
 
 	"steward.dev/guest/cbor"
+	"steward.dev/guest/internal/names"
 )
 
 // Why an item is not a value of the type asked for, or a value no item.
@@ -405,7 +405,7 @@ func structCodec(c *codec, t reflect.Type) {
 			continue
 		}
 		if name == "" {
-			name = snakeCase(f.Name)
+			name = names.Snake(f.Name)
 		}
 		fields = append(fields, field{at, name, inner})
 	}
@@ -724,21 +724,4 @@ func decodeItem(item []byte, c *codec, into reflect.Value) error {
 		return cbor.ErrMalformed
 	}
 	return nil
-}
-
-// snakeCase is the name on the wire of one in Go: GetMany is get_many, and HTTPPort http_port.
-func snakeCase(name string) string {
-	var out strings.Builder
-	runes := []rune(name)
-	for at, r := range runes {
-		if unicode.IsUpper(r) && at > 0 {
-			before := runes[at-1]
-			startsWord := at+1 < len(runes) && unicode.IsLower(runes[at+1])
-			if before != '_' && (!unicode.IsUpper(before) || startsWord) {
-				out.WriteByte('_')
-			}
-		}
-		out.WriteRune(unicode.ToLower(r))
-	}
-	return out.String()
 }

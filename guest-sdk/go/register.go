@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"steward.dev/guest/internal/names"
 	"steward.dev/guest/internal/world"
 )
 
@@ -202,7 +203,7 @@ func (k *kind) resolve() {
 		}
 		m.doc, m.names, m.of = doc, params, k
 		if m.name == "" {
-			m.name = snakeCase(name)
+			m.name = names.Snake(name)
 		}
 		if m.wait != never {
 			lineName := m.lineName

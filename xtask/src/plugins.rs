@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use steward_build::{Toolchains, go};
 
 /// What guests are compiled for: WebAssembly without a system, so that a component imports only what `wit/` lends.
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -54,16 +55,20 @@ pub fn build(names: &[String]) -> Result<Vec<Plugin>> {
     if !names.is_empty() {
         packages.retain(|name, _| names.contains(name));
     }
-    ensure_target()?;
 
-    let modules = build_modules(packages.values())?;
-    packages
-        .into_iter()
-        .map(|(name, folder)| {
-            let module = modules.get(&folder).with_context(|| format!("plugin `{name}` is not a cdylib"))?;
-            Ok(Plugin { component: make_component(&name, module)?, name })
-        })
-        .collect()
+    let rust: Vec<&PathBuf> = packages.values().filter(|folder| folder.join("Cargo.toml").is_file()).collect();
+    let modules = if rust.is_empty() { BTreeMap::new() } else { build_modules(&rust)? };
+    let mut plugins = Vec::new();
+    for (name, folder) in &packages {
+        let component = if go::is_project(folder) {
+            make_go(name, folder)?
+        } else {
+            let module = modules.get(folder).with_context(|| format!("plugin `{name}` is not a cdylib"))?;
+            make_component(name, module)?
+        };
+        plugins.push(Plugin { name: name.clone(), component });
+    }
+    Ok(plugins)
 }
 
 /// The component of one plugin, built if need be.
@@ -74,7 +79,7 @@ pub fn component(name: &str) -> Result<PathBuf> {
     Ok(build(&[name.to_owned()])?.remove(0).component)
 }
 
-/// The folders of all plugins written in Rust, by name.
+/// The folders of all plugins, by name.
 fn packages() -> Result<BTreeMap<String, PathBuf>> {
     let mut packages = BTreeMap::new();
     for folder in FOLDERS {
@@ -82,7 +87,7 @@ fn packages() -> Result<BTreeMap<String, PathBuf>> {
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries {
             let path = entry?.path();
-            if path.join("Cargo.toml").is_file() {
+            if path.join("Cargo.toml").is_file() || go::is_project(&path) {
                 let name = path.file_name().expect("an entry of a folder has a name");
                 let name = name.to_str().with_context(|| format!("{} is not utf-8", path.display()))?;
                 let earlier = packages.insert(name.to_owned(), path.clone());
@@ -94,7 +99,8 @@ fn packages() -> Result<BTreeMap<String, PathBuf>> {
 }
 
 /// Compiles core modules, by the folders of their packages.
-fn build_modules<'a>(folders: impl Iterator<Item = &'a PathBuf>) -> Result<BTreeMap<PathBuf, PathBuf>> {
+fn build_modules(folders: &[&PathBuf]) -> Result<BTreeMap<PathBuf, PathBuf>> {
+    ensure_target()?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--profile=guest", "--target", TARGET, "--message-format=json-render-diagnostics"]);
     for folder in folders {
@@ -137,11 +143,38 @@ fn make_component(name: &str, module: &Path) -> Result<PathBuf> {
 
     let wrapped = steward_build::wrap(&fs::read(module)?, None);
     let bytes = wrapped.with_context(|| format!("plugin `{name}` cannot be built"))?;
-    fs::create_dir_all(component.parent().expect("the component has a folder"))?;
-    let unfinished = component.with_extension(format!("wasm.{}", std::process::id()));
-    fs::write(&unfinished, bytes)?;
-    fs::rename(&unfinished, &component)?;
+    write_whole(&component, &bytes)?;
     Ok(component)
+}
+
+/// Builds a plugin in Go as `plugins/NAME.wasm` of the target folder. What has not changed Go's own cache knows.
+fn make_go(name: &str, folder: &Path) -> Result<PathBuf> {
+    let target = target_folder();
+    let toolchains = Toolchains { dir: target.join("tools"), fetch: true, say: |what| eprintln!("{what}") };
+    // Each process has its own, since several may build at once.
+    let work = target.join("go").join(format!("{name}.{}", std::process::id()));
+    let built = go::build(folder, &work, &toolchains);
+    let _ = fs::remove_dir_all(&work);
+    let bytes = built.with_context(|| format!("plugin `{name}` cannot be built"))?;
+    let component = target.join("plugins").join(format!("{name}.wasm"));
+    if !fs::read(&component).is_ok_and(|known| known == bytes) {
+        write_whole(&component, &bytes)?;
+    }
+    Ok(component)
+}
+
+/// Where cargo puts what it builds.
+fn target_folder() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from)
+}
+
+/// Writes a file that appears whole or not at all.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::create_dir_all(path.parent().expect("the file has a folder"))?;
+    let unfinished = path.with_extension(format!("wasm.{}", std::process::id()));
+    fs::write(&unfinished, bytes)?;
+    fs::rename(&unfinished, path)?;
+    Ok(())
 }
 
 /// Makes sure that rustc can compile for [`TARGET`]: as it is, by rustup, or from Debian's copy of std's source.

@@ -3,6 +3,9 @@
 //! `steward build` and `cargo xtask` are thin commands around this. Nothing here touches the system: what is fetched lands in a
 //! folder of the caller's.
 
+mod fetch;
+pub mod go;
+
 use std::path::PathBuf;
 
 use wit_component::ComponentEncoder;
