@@ -27,6 +27,14 @@ func AnyOf(item []byte) Any { return Any{string(item)} }
 // Bytes is the encoding.
 func (a Any) Bytes() []byte { return a.append(nil) }
 
+// Encoding is the same as a string, which is not copied: for keys of maps that are not to hold tokens.
+func (a Any) Encoding() string {
+	if a.item == "" {
+		return "\xf6"
+	}
+	return a.item
+}
+
 // Len is how many bytes the encoding takes.
 func (a Any) Len() int { return max(len(a.item), 1) }
 

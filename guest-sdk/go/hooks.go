@@ -1,9 +1,6 @@
 package guest
 
-import (
-	"reflect"
-	"slices"
-)
+import "reflect"
 
 // hookNames are methods that the host calls and clients do not.
 var hookNames = []string{"OwnerLost", "Tick", "Cancelled", "Undelivered", "Returned", "Save", "Load"}
@@ -32,29 +29,6 @@ type (
 		Load(c *Context, state Any, from string) error
 	}
 )
-
-// checkHooks refuses methods that are called like a hook and are none.
-func (k *kind) checkHooks() {
-	zero := reflect.New(k.pointer.Elem()).Interface()
-	_, a := zero.(ownerLostHook)
-	_, b := zero.(ownerLostSays)
-	_, c := zero.(tickHook)
-	_, d := zero.(tickSays)
-	_, e := zero.(cancelledHook)
-	_, f := zero.(cancelledSays)
-	_, g := zero.(undeliveredHook)
-	_, h := zero.(undeliveredSays)
-	_, i := zero.(returnedHook)
-	_, j := zero.(returnedSays)
-	_, s := zero.(saver)
-	_, l := zero.(loader)
-	for at, is := range []bool{a || b, c || d, e || f, g || h, i || j, s, l} {
-		name := hookNames[at]
-		if _, has := k.pointer.MethodByName(name); has && !is && !slices.Contains(k.hidden, name) {
-			panic("guest: " + k.goName + "." + name + " has the name of a hook, but not its parameters")
-		}
-	}
-}
 
 func (s *shell) ownerLost(c *Context, lost OwnerLost) bool {
 	switch hook := s.object.(type) {

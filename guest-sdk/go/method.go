@@ -66,14 +66,12 @@ func (m *method) bind() {
 	m.bound = true
 	m.place = m.of.goName + "." + m.name
 	// A method's function has the object as its first parameter, a constructor's has not.
-	receiver := 0
+	receiver := 1
+	if m == m.of.constructor {
+		receiver = 0
+	}
 	if !m.function.IsValid() {
-		found, has := m.of.pointer.MethodByName(m.goName)
-		if !has {
-			m.fail("is not there; stewardgen has to be run again")
-		}
-		m.function = found.Func
-		receiver = 1
+		m.function = methodOf(m.of.pointer, m.goName)
 	}
 	t := m.function.Type()
 	if t.Kind() != reflect.Func {

@@ -114,6 +114,8 @@ type Text struct {
 type MethodText struct {
 	Name, Doc string
 	Params    []string
+	// Function is the method's expression: (*Type).Method.
+	Function any
 }
 
 // Source adds what the source says of types. For the file that stewardgen writes.
@@ -193,7 +195,8 @@ func (k *kind) resolve() {
 		}
 	}
 	lines := map[string]int{}
-	add := func(name, doc string, params []string) {
+	add := func(text MethodText) {
+		name := text.Name
 		if slices.Contains(hookNames, name) || slices.Contains(k.hidden, name) {
 			return
 		}
@@ -201,7 +204,10 @@ func (k *kind) resolve() {
 		if m == nil {
 			m = &method{goName: name}
 		}
-		m.doc, m.names, m.of = doc, params, k
+		m.doc, m.names, m.of = text.Doc, text.Params, k
+		if text.Function != nil {
+			m.function = reflect.ValueOf(text.Function)
+		}
 		if m.name == "" {
 			m.name = names.Snake(name)
 		}
@@ -222,11 +228,11 @@ func (k *kind) resolve() {
 	if source != nil {
 		k.doc, k.constructor.names = source.Doc, source.Params
 		for _, text := range source.Methods {
-			add(text.Name, text.Doc, text.Params)
+			add(text)
 		}
 	} else {
-		for at := range k.pointer.NumMethod() {
-			add(k.pointer.Method(at).Name, "", nil)
+		for _, name := range methodNames(k.pointer) {
+			add(MethodText{Name: name})
 		}
 	}
 	k.lines = len(lines)

@@ -22,8 +22,8 @@ const MADE_BY: &str = concat!("sdk go ", env!("CARGO_PKG_VERSION"), "\nworld 0.1
 const WORLD: &str = include_str!("../../../wit/0.1.0/plugin.wit");
 const ADAPTER_WORLD: &str = "package steward:adapter;\nworld adapter { import steward:plugin/host@0.1.0; }\n";
 
-/// Stands in for the system that Go's runtime asks for.
-const ADAPTER: &str = include_str!("../../go/adapter/adapter.wat");
+/// Stands in for the system that Go's runtime asks for: assembled from the `.wat` beside it, whose own crate checks that.
+const ADAPTER: &[u8] = include_bytes!("../../go/adapter/adapter.wasm");
 
 /// Whether a folder is a plugin in Go.
 pub fn is_project(folder: &Path) -> bool {
@@ -69,7 +69,7 @@ pub fn component(module: &[u8]) -> Result<Vec<u8>, BuildError> {
     let mut module = module.to_vec();
     append_custom_section(&mut module, "steward", MADE_BY.as_bytes());
     embed(&mut module, "plugin")?;
-    let mut adapter = wat::parse_str(ADAPTER).expect("the adapter is text of WebAssembly");
+    let mut adapter = ADAPTER.to_vec();
     embed(&mut adapter, "adapter")?;
     crate::wrap(&module, Some(("wasi_snapshot_preview1", &adapter)))
 }
@@ -195,8 +195,7 @@ mod tests {
 
     #[test]
     fn adapter_grants_nothing_but_the_log() {
-        let adapter = wat::parse_str(ADAPTER).expect("the adapter is text of WebAssembly");
-        let text = String::from_utf8_lossy(&adapter);
+        let text = String::from_utf8_lossy(ADAPTER);
         assert!(text.contains("steward:plugin/host@0.1.0") && !text.contains("wasi:"));
     }
 }

@@ -208,7 +208,8 @@ func write(name string, kinds []kind) ([]byte, error) {
 	for _, k := range kinds {
 		fmt.Fprintf(&out, "{Type: %q, Doc: %q, Params: %s, Methods: []guest.MethodText{\n", k.name, k.doc, list(k.params))
 		for _, m := range k.methods {
-			fmt.Fprintf(&out, "{Name: %q, Doc: %q, Params: %s},\n", m.name, m.doc, list(m.params))
+			fmt.Fprintf(&out, "{Name: %q, Doc: %q, Params: %s, Function: (*%s).%s},\n",
+				m.name, m.doc, list(m.params), k.name, m.name)
 		}
 		out.WriteString("}},\n")
 	}
