@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use steward_build::Toolchains;
+use steward_build::{Language, Profile, Toolchains};
 
 /// What guests are compiled for: WebAssembly without a system, so that a component imports only what `wit/` lends.
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -55,16 +55,29 @@ pub fn build(names: &[String]) -> Result<Vec<Plugin>> {
     if !names.is_empty() {
         packages.retain(|name, _| names.contains(name));
     }
-    steward_build::ensure_target(crate::root(), &toolchains())?;
-
-    let modules = build_modules(packages.values())?;
-    packages
-        .into_iter()
-        .map(|(name, folder)| {
+    let (rust, others): (BTreeMap<_, _>, _) =
+        packages.into_iter().partition(|(_, folder)| folder.join("Cargo.toml").is_file());
+    let mut components = BTreeMap::new();
+    if !rust.is_empty() {
+        // All in one go: cargo is quickest so.
+        steward_build::ensure_target(crate::root(), &toolchains())?;
+        let modules = build_modules(rust.values())?;
+        for (name, folder) in rust {
             let module = modules.get(&folder).with_context(|| format!("plugin `{name}` is not a cdylib"))?;
-            Ok(Plugin { component: make_component(&name, module)?, name })
-        })
-        .collect()
+            components.insert(name.clone(), make_component(&name, module)?);
+        }
+    }
+    for (name, folder) in others {
+        let bytes = steward_build::build(&folder, &toolchains(), Profile::Release);
+        let bytes = bytes.with_context(|| format!("plugin `{name}` cannot be built"))?;
+        let component = target_folder().join("plugins").join(format!("{name}.wasm"));
+        // Left as it is if it is the same, so that nobody takes it for a new one.
+        if !fs::read(&component).is_ok_and(|known| known == bytes) {
+            steward_build::write_whole(&component, &bytes)?;
+        }
+        components.insert(name, component);
+    }
+    Ok(components.into_iter().map(|(name, component)| Plugin { name, component }).collect())
 }
 
 /// The component of one plugin, built if need be.
@@ -77,10 +90,15 @@ pub fn component(name: &str) -> Result<PathBuf> {
 
 /// Toolchains of the machine, and those that are fetched for this checkout alone.
 fn toolchains() -> Toolchains {
-    Toolchains { dir: crate::root().join("target/tools"), fetch: true, say: |line| eprintln!("{line}") }
+    Toolchains { dir: target_folder().join("tools"), fetch: true, say: |line| eprintln!("{line}") }
 }
 
-/// The folders of all plugins written in Rust, by name.
+/// Where cargo puts what it builds.
+fn target_folder() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from)
+}
+
+/// The folders of all plugins, by name.
 fn packages() -> Result<BTreeMap<String, PathBuf>> {
     let mut packages = BTreeMap::new();
     for folder in FOLDERS {
@@ -88,7 +106,7 @@ fn packages() -> Result<BTreeMap<String, PathBuf>> {
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries {
             let path = entry?.path();
-            if path.join("Cargo.toml").is_file() {
+            if Language::of(&path).is_some() {
                 let name = path.file_name().expect("an entry of a folder has a name");
                 let name = name.to_str().with_context(|| format!("{} is not utf-8", path.display()))?;
                 let earlier = packages.insert(name.to_owned(), path.clone());

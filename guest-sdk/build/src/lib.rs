@@ -7,6 +7,7 @@
 pub mod c;
 mod component;
 mod fetch;
+pub mod go;
 mod new;
 mod rust;
 mod sdk;
@@ -146,9 +147,35 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
 pub fn build(folder: &Path, toolchains: &Toolchains, profile: Profile) -> Result<Vec<u8>, BuildError> {
     match Language::of(folder).ok_or_else(|| BuildError::NoProject(folder.to_owned()))? {
         Language::Rust => rust::build(folder, toolchains, profile),
-        language @ (Language::C | Language::Go) => Err(BuildError::Missing {
-            what: format!("a recipe for {language}"),
-            fix: "write the plugin in Rust".into(),
-        }),
+        // What is shipped is what is debugged, too: these compilers are quick, and traps name functions by the way.
+        Language::C => c::build(folder, toolchains),
+        Language::Go => {
+            // Each process has a folder of its own, since several may build at once.
+            let work = toolchains.dir.join(format!("go.{}", std::process::id()));
+            let built = go::build(folder, &work, toolchains);
+            // What is left of it is in nobody's way.
+            let _ = fs::remove_dir_all(&work);
+            built
+        }
+    }
+}
+
+/// Runs the native tests of the project in a folder; what they say goes to standard error. Those of a project in C are in its folder `test`.
+///
+/// # Errors
+/// [`BuildError`]; [`BuildError::Compile`] if a test fails.
+pub fn test(folder: &Path, toolchains: &Toolchains) -> Result<(), BuildError> {
+    match Language::of(folder).ok_or_else(|| BuildError::NoProject(folder.to_owned()))? {
+        Language::Rust => rust::test(folder),
+        Language::Go => go::test(folder, toolchains),
+        Language::C => {
+            let tests = folder.join("test");
+            let entries =
+                tests.read_dir().map_err(|cause| BuildError::io(format!("cannot read {}", tests.display()), cause))?;
+            let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+            files.retain(|file| file.extension().is_some_and(|extension| extension == "c"));
+            files.sort();
+            files.iter().try_for_each(|test| c::test(folder, test, toolchains))
+        }
     }
 }

@@ -50,6 +50,19 @@ pub(crate) fn build(folder: &Path, toolchains: &Toolchains, profile: Profile) ->
     wrap(&bytes, None)
 }
 
+/// Runs the tests of the project in a folder, natively.
+pub(crate) fn test(folder: &Path) -> Result<(), BuildError> {
+    let mut cargo = Command::new(cargo());
+    cargo.args(["test", "--quiet"]).current_dir(folder).stdin(Stdio::null());
+    // Standard output is for data.
+    let output = cargo.stderr(Stdio::inherit()).output().map_err(no_cargo)?;
+    eprint!("{}", String::from_utf8_lossy(&output.stdout));
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(BuildError::Compile { what: "cargo test".into(), status: output.status.to_string() }),
+    }
+}
+
 /// The module that cargo built last, by its own account.
 fn module(account: &[u8]) -> Option<PathBuf> {
     let lines = account.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
