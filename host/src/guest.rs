@@ -19,8 +19,10 @@ mod clock;
 mod compile;
 mod describe;
 mod engine;
+mod instance;
 mod object;
 mod placement;
+mod rules;
 
 use std::io;
 use std::sync::Arc;
@@ -39,7 +41,8 @@ pub use placement::Placement;
 
 use artefact::{Artefact, Cache};
 use clock::Clock;
-use object::{Inside, Object, Who};
+use instance::{Inside, Who};
+use object::Object;
 
 /// The plugin world's generated bindings.
 mod bindings {
@@ -260,7 +263,7 @@ impl Guests {
         let pre = bindings::PluginPre::new(pre).map_err(GuestError::invalid)?;
 
         let who = Who { runtime: Arc::clone(runtime), plugin: name.into(), typeid: String::new() };
-        let described = object::describe(&pre, who).map_err(GuestError::DescribeTrapped)?;
+        let described = instance::describe(&pre, who).map_err(GuestError::DescribeTrapped)?;
         let types = describe::check(described, &runtime.config.describe_limits)?
             .into_iter()
             .map(|described| {
