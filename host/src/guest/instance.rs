@@ -6,20 +6,132 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use steward_objects::Ident;
 use wasmtime::component::ResourceAny;
-use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline};
+use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, Trap, UpdateDeadline};
 
-use super::Runtime;
+use super::bindings::exports::steward::plugin::referent::Made;
 use super::bindings::steward::plugin::{host, types as wit};
 use super::bindings::{self, PluginPre};
+use super::{PluginType, Runtime};
 
 /// Bytes that a guest may hand over in one go besides a reply of the greatest length.
 const HANDOVER_SPARE_BYTES: usize = 1 << 20;
 
 /// A guest that can be entered. Dropped as soon as it has trapped: its Store lets nobody in again.
 pub(super) struct Guest {
-    pub(super) store: Store<Inside>,
-    pub(super) plugin: bindings::Plugin,
-    pub(super) object: ResourceAny,
+    store: Store<Inside>,
+    plugin: bindings::Plugin,
+    object: ResourceAny,
+}
+
+/// When the running minute of logging began, and how many bytes were logged since.
+pub(super) type LogMinute = (u64, usize);
+
+/// Why there is no guest.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotMade {
+    /// Its constructor, or `load`, raised.
+    #[error("{}: {}", .0.kind, .0.message)]
+    Raised(wit::Fault),
+    /// The pool has no room for another guest.
+    #[error("there is no room for another guest")]
+    NoRoom,
+    /// It trapped or was cut.
+    #[error("{0}")]
+    Trapped(String),
+}
+
+impl Guest {
+    /// Makes an object from a constructor's arguments. Beside it, the idents that it stores.
+    pub(super) fn create(
+        kind: &PluginType,
+        ident: Ident,
+        args: &[u8],
+        context: &wit::Context,
+    ) -> Result<(Self, Vec<u64>), NotMade> {
+        Self::make(kind, ident, context, |store, plugin| {
+            let referent = plugin.steward_plugin_referent();
+            referent.object().call_create(store, &kind.info.typeid, &args.to_vec(), context)
+        })
+    }
+
+    /// Makes an object from what version `from` of its type has saved. Beside it, the idents that it stores.
+    pub(super) fn load(
+        kind: &PluginType,
+        ident: Ident,
+        state: &[u8],
+        from: &str,
+        context: &wit::Context,
+    ) -> Result<(Self, Vec<u64>), NotMade> {
+        Self::make(kind, ident, context, |store, plugin| {
+            let referent = plugin.steward_plugin_referent();
+            referent.object().call_load(store, &kind.info.typeid, state, from, context)
+        })
+    }
+
+    fn make(
+        kind: &PluginType,
+        ident: Ident,
+        context: &wit::Context,
+        make: impl FnOnce(&mut Store<Inside>, &bindings::Plugin) -> wasmtime::Result<Result<Made, wit::Fault>>,
+    ) -> Result<(Self, Vec<u64>), NotMade> {
+        let mut store = Inside::store(Arc::clone(&kind.who), ident);
+        let made = enter(&kind.who.runtime, &mut store, context.now_ms, |store| {
+            let plugin = kind.pre.instantiate(&mut *store)?;
+            let made = make(store, &plugin)?;
+            Ok((plugin, made))
+        });
+        match made {
+            Ok((plugin, Ok(Made { object, held }))) => Ok((Self { store, plugin, object }, held)),
+            Ok((_, Err(fault))) => Err(NotMade::Raised(fault)),
+            Err(error) if error.is::<PoolConcurrencyLimitError>() => Err(NotMade::NoRoom),
+            Err(error) => Err(NotMade::Trapped(store.data().explain(&error))),
+        }
+    }
+
+    /// Takes one turn. The error says what ended the guest.
+    pub(super) fn step(
+        &mut self,
+        runtime: &Runtime,
+        now_ms: u64,
+        seed: u64,
+        input: &wit::Input,
+    ) -> Result<wit::Outcome, String> {
+        let Self { store, plugin, object } = self;
+        let stepped = enter(runtime, store, now_ms, |store| {
+            plugin.steward_plugin_referent().object().call_step(store, *object, now_ms, seed, input)
+        });
+        stepped.map_err(|error| store.data().explain(&error))
+    }
+
+    /// The object's state, or what it raised instead. The error says what ended the guest.
+    pub(super) fn save(&mut self, runtime: &Runtime, now_ms: u64) -> Result<Result<Vec<u8>, wit::Fault>, String> {
+        let Self { store, plugin, object } = self;
+        let saved =
+            enter(runtime, store, now_ms, |store| plugin.steward_plugin_referent().object().call_save(store, *object));
+        saved.map_err(|error| store.data().explain(&error))
+    }
+
+    /// Whole ticks of CPU time that the latest entry took.
+    pub(super) fn ticks(&self) -> u32 {
+        self.store.data().ticks
+    }
+
+    /// Drops what it logs from now on: it is stepped with what another one was stepped with, which has said it.
+    pub(super) fn mute(&mut self) {
+        self.store.data_mut().muted = true;
+    }
+
+    /// Writes what it logs again, on the account of its predecessor.
+    pub(super) fn unmute(&mut self, log_minute: LogMinute) {
+        let inside = self.store.data_mut();
+        inside.muted = false;
+        inside.log_minute = log_minute;
+    }
+
+    /// What it has logged lately.
+    pub(super) fn log_minute(&self) -> LogMinute {
+        self.store.data().log_minute
+    }
 }
 
 /// Whose guest runs: for its limits and for the log.
@@ -27,6 +139,8 @@ pub(super) struct Who {
     pub(super) runtime: Arc<Runtime>,
     pub(super) plugin: String,
     pub(super) typeid: String,
+    /// Digest of the component, in hex.
+    pub(super) sha256: String,
 }
 
 impl std::fmt::Debug for Who {
@@ -43,14 +157,16 @@ pub(super) struct Inside {
     /// CPU time of the thread at the first tick of this entry.
     cpu_at_first_tick: Option<Duration>,
     /// Whole ticks of CPU time that were seen to pass.
-    pub(super) ticks: u32,
+    ticks: u32,
     /// The guest was refused memory.
     starved: bool,
     now_ms: u64,
     logged_bytes: usize,
     log_lines_dropped: u32,
-    /// When the running minute of logging began, and how much was logged since. Outlives the entry.
-    log_minute: (u64, usize),
+    /// Outlives the entry.
+    log_minute: LogMinute,
+    /// Nothing of what it logs is written. Outlives the entry.
+    muted: bool,
 }
 
 /// The guest used up its CPU time.
@@ -61,7 +177,7 @@ struct Cut {
 }
 
 impl Inside {
-    pub(super) fn store(who: Arc<Who>, ident: Ident) -> Store<Self> {
+    fn store(who: Arc<Who>, ident: Ident) -> Store<Self> {
         let runtime = Arc::clone(&who.runtime);
         let inside = Self {
             who,
@@ -73,6 +189,7 @@ impl Inside {
             logged_bytes: 0,
             log_lines_dropped: 0,
             log_minute: (0, 0),
+            muted: false,
         };
         let mut store = Store::new(&runtime.engine, inside);
         store.limiter(|inside| inside);
@@ -104,7 +221,7 @@ impl Inside {
     }
 
     /// Says what ended the guest.
-    pub(super) fn explain(&self, error: &wasmtime::Error) -> String {
+    fn explain(&self, error: &wasmtime::Error) -> String {
         let trap = match error.downcast_ref::<Trap>() {
             Some(Trap::UnreachableCodeReached) => "unreachable executed".to_owned(),
             Some(trap) => {
@@ -155,7 +272,10 @@ impl wit::Host for Inside {}
 
 impl host::Host for Inside {
     fn log(&mut self, level: host::Level, message: String) {
-        let Who { runtime, plugin, typeid } = &*self.who;
+        if self.muted {
+            return;
+        }
+        let Who { runtime, plugin, typeid, .. } = &*self.who;
         let config = &runtime.config;
         let line = &message[..message.floor_char_boundary(config.log_line_bytes_max)];
         let (minute, minute_bytes) = &mut self.log_minute;
@@ -183,7 +303,7 @@ impl host::Host for Inside {
 
 /// Enters a guest: under its deadline, with its counters at zero. Every call into a Store goes through here, or a guest
 /// could run for ever.
-pub(super) fn enter<R>(
+fn enter<R>(
     runtime: &Runtime,
     store: &mut Store<Inside>,
     now_ms: u64,

@@ -69,11 +69,15 @@ pub(super) fn raised(fault: wit::Fault) -> Fault {
 #[derive(Default)]
 pub(super) struct Arrived<'a> {
     /// Empty if there is none, or none with tokens.
-    pub(super) item: &'a [u8],
-    pub(super) tokens: OnceCell<HashSet<Ident>>,
+    item: &'a [u8],
+    tokens: OnceCell<HashSet<Ident>>,
 }
 
-impl Arrived<'_> {
+impl<'a> Arrived<'a> {
+    pub(super) fn with(item: &'a [u8]) -> Self {
+        Self { item, tokens: OnceCell::new() }
+    }
+
     pub(super) fn brought(&self, ident: Ident) -> bool {
         self.tokens
             .get_or_init(|| {
