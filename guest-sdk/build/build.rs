@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const FOLDERS: [&str; 5] = ["wire", "wit", "guest-sdk/rust", "guest-sdk/c", "guest-sdk/go"];
 
 /// What is made by building and testing, or is needed for nothing else.
-const LEFT_OUT: [&str; 5] = ["target", "tests", "testdata", "fuzz", "proptest-regressions"];
+const LEFT_OUT: [&str; 6] = ["target", "adapter", "tests", "testdata", "fuzz", "proptest-regressions"];
 
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout is there");

@@ -16,6 +16,21 @@ const RUST: Template = &[
     (".gitignore", include_str!("../templates/rust/gitignore")),
 ];
 
+const C: Template = &[
+    ("{{name}}.c", include_str!("../templates/c/plugin.c")),
+    ("test/test.c", include_str!("../templates/c/test/test.c")),
+    ("README.md", include_str!("../templates/c/README.md")),
+    (".gitignore", include_str!("../templates/c/gitignore")),
+];
+
+const GO: Template = &[
+    ("go.mod", include_str!("../templates/go/go.mod")),
+    ("main.go", include_str!("../templates/go/main.go")),
+    ("main_test.go", include_str!("../templates/go/main_test.go")),
+    ("README.md", include_str!("../templates/go/README.md")),
+    (".gitignore", include_str!("../templates/go/gitignore")),
+];
+
 /// Why there is no new project.
 #[derive(Debug, thiserror::Error)]
 pub enum NewError {
@@ -28,9 +43,6 @@ pub enum NewError {
     /// A file would be lost.
     #[error("{} is there already, as is what it would be kept as", .0.display())]
     Kept(PathBuf),
-    /// No project of that language can be made.
-    #[error("no project in {0} can be made")]
-    Language(Language),
     /// The SDK could not be written.
     #[error(transparent)]
     Sdk(#[from] BuildError),
@@ -55,7 +67,8 @@ pub fn new(folder: &Path, name: &str, language: Language, force: bool) -> Result
     let typeid = typeid(name).ok_or_else(|| NewError::Name(name.to_owned()))?;
     let template = match language {
         Language::Rust => RUST,
-        Language::C | Language::Go => return Err(NewError::Language(language)),
+        Language::C => C,
+        Language::Go => GO,
     };
     if !force && folder.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(NewError::Exists(folder.to_owned()));

@@ -24,6 +24,7 @@ mod repr;
 mod run;
 mod serve;
 mod target;
+mod test;
 mod types;
 
 use std::process::ExitCode;
@@ -72,6 +73,7 @@ enum Command {
     Delete(delete::Delete),
     New(new::New),
     Build(build::Build),
+    Test(test::Test),
     Check(check::Check),
     Run(run::Run),
     Bench(bench::Bench),
@@ -102,6 +104,7 @@ impl Command {
             | Self::Delete(_)
             | Self::New(_)
             | Self::Run(_)
+            | Self::Test(_)
             | Self::Completions(_)
             | Self::CompileComponent
             | Self::DemoWorker(_) => false,
@@ -120,6 +123,7 @@ impl Command {
             Self::Delete(command) => command.run(),
             Self::New(command) => command.run(),
             Self::Build(command) => command.run(),
+            Self::Test(command) => command.run(),
             Self::Check(command) => command.run(),
             Self::Run(command) => command.run(),
             Self::Bench(command) => command.run(),

@@ -45,7 +45,7 @@ impl New {
         let kept = steward_build::new(&dir, &name, lang, force).map_err(|error| {
             let status = match error {
                 NewError::Name(_) | NewError::Exists(_) | NewError::Kept(_) => Status::Usage,
-                NewError::Language(_) | NewError::Sdk(_) | NewError::Io { .. } => Status::Refused,
+                NewError::Sdk(_) | NewError::Io { .. } => Status::Refused,
             };
             let failure = Failure::new(status, "NewFailed", error.to_string());
             match error {

@@ -11,6 +11,7 @@ use super::failure::{Failure, Outcome};
 use super::format::{line as print_line, print};
 use super::plugins;
 use super::repr::printable;
+use line::Line;
 use stage::{Stage, Wrong};
 
 /// Creates and calls objects of a plugin at a prompt. No host is needed.
@@ -49,29 +50,37 @@ impl Run {
     pub(crate) fn run(self) -> Outcome {
         let guests = plugins::guests(plugins::config())?;
         let plugin = plugins::load(&guests, &self.plugin)?;
-        let mut stage = Stage::new(plugin);
+        let mut stage = Stage::new(&plugin);
+        let reload = |stage: &mut Stage, file: Option<&str>| {
+            let plugin = plugins::load(&guests, file.map_or(&*self.plugin, |file| file.as_ref()))?;
+            stage.reload(&plugin);
+            Ok(())
+        };
         match &self.script {
             Some(script) => {
                 let file = std::fs::File::open(script)
                     .map_err(|error| Failure::usage(format!("cannot read {}: {error}", script.display())))?;
-                transcript(&mut stage, file)?;
+                transcript(&mut stage, file, &reload)?;
             }
-            None if !std::io::stdin().is_terminal() => transcript(&mut stage, std::io::stdin())?,
-            None => prompt(&mut stage)?,
+            None if !std::io::stdin().is_terminal() => transcript(&mut stage, std::io::stdin(), &reload)?,
+            None => prompt(&mut stage, &reload)?,
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
+/// Loads a build, this one's file again if none is named, and moves the objects.
+type Reload<'a> = dyn Fn(&mut Stage, Option<&str>) -> Result<(), Failure> + 'a;
+
 /// Runs lines that nobody types, and shows them with what they do.
-fn transcript(stage: &mut Stage, lines: impl Read) -> Result<(), Failure> {
+fn transcript(stage: &mut Stage, lines: impl Read, reload: &Reload<'_>) -> Result<(), Failure> {
     for (place, line) in BufReader::new(lines).lines().enumerate() {
         let line = line.map_err(|error| Failure::usage(format!("line {}: {error}", place + 1)))?;
         if line.trim().is_empty() {
             continue;
         }
         print_line(&format!("> {}", printable(line.trim())))?;
-        match one(stage, &line) {
+        match one(stage, &line, reload) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
             Err(failure) if failure.is(WRONG) => {
@@ -85,7 +94,7 @@ fn transcript(stage: &mut Stage, lines: impl Read) -> Result<(), Failure> {
 }
 
 /// Runs lines as they are typed.
-fn prompt(stage: &mut Stage) -> Result<(), Failure> {
+fn prompt(stage: &mut Stage, reload: &Reload<'_>) -> Result<(), Failure> {
     let mut stdin = std::io::stdin().lock();
     loop {
         print("> ")?;
@@ -94,7 +103,7 @@ fn prompt(stage: &mut Stage) -> Result<(), Failure> {
         if read == 0 {
             return print_line("");
         }
-        match one(stage, &line) {
+        match one(stage, &line, reload) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
             // Whoever types can type it again.
@@ -106,12 +115,13 @@ fn prompt(stage: &mut Stage) -> Result<(), Failure> {
 }
 
 /// Runs one line and prints what it does; false if it was the last.
-fn one(stage: &mut Stage, text: &str) -> Result<bool, Failure> {
+fn one(stage: &mut Stage, text: &str, reload: &Reload<'_>) -> Result<bool, Failure> {
     let line = line::parse(text, |name| stage.token(name)).map_err(wrong)?;
-    if line == line::Line::Quit {
-        return Ok(false);
+    match &line {
+        Line::Quit => return Ok(false),
+        Line::Reload(file) => reload(stage, file.as_deref())?,
+        line => stage.run(line).map_err(wrong)?,
     }
-    stage.run(&line).map_err(wrong)?;
     for said in stage.said() {
         print_line(&said)?;
     }

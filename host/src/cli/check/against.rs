@@ -1,10 +1,13 @@
 //! Whether a plugin can take the place of an earlier one: by what both say of themselves, and by trying.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
-use steward_client::{MethodInfo, Param, ParamKind, TypeInfo};
-use steward_host::guest::{Plugin, PluginType};
+use steward_client::{AnyValue as Value, MethodInfo, Param, ParamKind, TypeInfo};
+use steward_host::guest::{Birth, Plugin, PluginType, Releases};
+use steward_objects::{Args, Call, CallId, Ident, Input, Outbox, Owner, common};
+use steward_wire::cbor;
 
 use crate::cli::repr::printable;
 
@@ -68,7 +71,7 @@ impl Upgrade {
 pub(super) fn compare(old: &Plugin, new: &Plugin) -> Vec<Upgrade> {
     old.types()
         .iter()
-        .map(|old| {
+        .map(|old: &Arc<PluginType>| {
             let typeid = &old.info().typeid;
             let new = new.types().iter().find(|offered| offered.info().typeid == *typeid);
             let mut changes = Vec::new();
@@ -80,6 +83,9 @@ pub(super) fn compare(old: &Plugin, new: &Plugin) -> Vec<Upgrade> {
                         changes.push(Change { verdict: Verdict::Impossible, what });
                     }
                     changes.extend(described(old.info(), new.info()));
+                    if old.saves() && new.saves() {
+                        changes.extend(tried(old, new));
+                    }
                 }
                 None => {
                     let what = format!("type `{typeid}` is gone");
@@ -90,12 +96,85 @@ pub(super) fn compare(old: &Plugin, new: &Plugin) -> Vec<Upgrade> {
             Upgrade {
                 typeid: typeid.clone(),
                 from: old.version().to_owned(),
-                to: new.map(|new: &std::sync::Arc<PluginType>| new.version().to_owned()),
+                to: new.map(|new: &Arc<PluginType>| new.version().to_owned()),
                 verdict: changes.first().map_or(Verdict::Safe, |worst| worst.verdict),
                 changes,
             }
         })
         .collect()
+}
+
+/// Makes an object of the old version, calls what it has, and moves it: what went wrong.
+fn tried(old: &Arc<PluginType>, new: &Arc<PluginType>) -> Option<Change> {
+    let releases = Releases::new(Arc::clone(old));
+    let birth = Birth { tenant: "check", ident: Ident(1), now_ms: 1_000, seed: 1 };
+    let not_tried =
+        |why: String| Change { verdict: Verdict::Safe, what: format!("moving an object was not tried: {why}") };
+    let Some(args) = plausible(&old.info().constructor) else {
+        return Some(not_tried("creating one needs a proxy".into()));
+    };
+    let mut outbox = Outbox::new(1);
+    let mut object = match releases.create(Args::new(&args, false), birth, &mut outbox) {
+        Ok(object) => object,
+        Err(fault) => return Some(not_tried(format!("creating one raises {}: {}", fault.kind, fault.message))),
+    };
+    let mut call = |id: CallId, method: u16, args: &[u8]| {
+        outbox.clear(outbox.fence_next(), 1 << 16);
+        let owner = Owner { session: 1, thread: 1 };
+        let args = Args::new(args, false);
+        object.step(Input::Call(Call { id, facet: 0, method, owner, now_ms: 1_000, seed: id, args }), &mut outbox);
+    };
+    // So that its state is none that only newborn objects have; some calls may raise, and some wait and move along.
+    let methods = old.info().methods.iter().enumerate();
+    let calls = methods.filter_map(|(place, method)| Some((place as u16, plausible(&method.params)?)));
+    let mut calls_made = 0;
+    for (place, args) in calls {
+        calls_made += 1;
+        call(calls_made, place, &args);
+    }
+    releases.replace(Arc::clone(new));
+    // `[[], {}]`; any step moves it.
+    call(calls_made + 1, common::REPR, &[0x82, 0x80, 0xa0]);
+    let why = releases.report().not_moved_last?;
+    Some(Change { verdict: Verdict::Impossible, what: format!("an object did not move: {why}") })
+}
+
+/// Arguments that may be right, by the names of types; none if a proxy is needed.
+fn plausible(params: &[Param]) -> Option<Vec<u8>> {
+    let required: Vec<_> = params
+        .iter()
+        .filter(|param| param.default.is_none() && matches!(param.kind, ParamKind::Normal | ParamKind::KeywordOnly))
+        .map(|param| Some((param, value_of(&param.type_name)?)))
+        .collect::<Option<_>>()?;
+    let (places, keywords): (Vec<_>, Vec<_>) =
+        required.into_iter().partition(|(param, _)| param.kind == ParamKind::Normal);
+    let mut args = Vec::new();
+    cbor::put_array(&mut args, 2);
+    cbor::put_array(&mut args, places.len());
+    places.iter().for_each(|(_, value)| value.encode(&mut args));
+    cbor::put_map(&mut args, keywords.len());
+    for (param, value) in keywords {
+        cbor::put_text(&mut args, &param.name);
+        value.encode(&mut args);
+    }
+    Some(args)
+}
+
+fn value_of(type_name: &str) -> Option<Value> {
+    Some(match type_name.split('[').next().unwrap_or_default() {
+        "proxy" => return None,
+        "int" => Value::Int(1),
+        "float" => Value::Float(1.0),
+        "bool" => Value::Bool(true),
+        "str" => Value::Text("x".into()),
+        "bytes" => Value::Bytes(b"x".to_vec()),
+        "list" => Value::List(vec![]),
+        "tuple" => Value::Tuple(vec![]),
+        "set" => Value::Set(vec![]),
+        "dict" => Value::Map(vec![]),
+        "None" => Value::Null,
+        _ => Value::Int(1),
+    })
 }
 
 /// What clients of a type notice, by its descriptions.

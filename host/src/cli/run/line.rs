@@ -41,6 +41,8 @@ pub(super) enum Line {
     },
     Jobs,
     Help(Option<String>),
+    /// `reload`, `reload FILE`.
+    Reload(Option<String>),
     Quit,
 }
 
@@ -84,6 +86,7 @@ pub(super) fn parse(text: &str, token: impl Fn(&str) -> Option<Token>) -> Result
         "deadline" => job().map(|job| Line::GiveUp { job, deadline: true }),
         "jobs" if second.is_none() => Ok(Line::Jobs),
         "help" => optional().map(Line::Help),
+        "reload" => optional().map(Line::Reload),
         "quit" | "exit" if second.is_none() => Ok(Line::Quit),
         name if second.is_none() && is_name(name) => Ok(Line::Show(name.to_owned())),
         _ => call(text, token),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use steward_client::{AnyValue as Value, Ident, Token, TypeInfo};
-use steward_host::guest::{Birth, Plugin};
+use steward_host::guest::{Birth, Plugin, Releases};
 use steward_objects::{Args, Call, CallId, Effect, Fault, Input, Invocation, Outbox, Owner, Referent, Why, common};
 use steward_wire::frame::Grant;
 
@@ -34,12 +34,16 @@ impl Wrong {
 /// Steps that one line may lead to: objects may wake themselves and call each other without end.
 const STEPS_MAX: u32 = 100_000;
 
+/// `[[], {}]`.
+const NO_ARGS: &[u8] = &[0x82, 0x80, 0xa0];
+
 /// Where the clock starts: not at zero, which could hide mistakes.
 const START_MS: u64 = 1_000;
 
 /// Objects, and who calls them.
 pub(super) struct Stage {
-    plugin: Arc<Plugin>,
+    /// The types, through the builds that were loaded.
+    types: Vec<Arc<Releases>>,
     objects: BTreeMap<Ident, Object>,
     /// What objects are called at the prompt.
     names: BTreeMap<String, Ident>,
@@ -59,6 +63,8 @@ pub(super) struct Stage {
 }
 
 struct Object {
+    of: Arc<Releases>,
+    /// Its type as it is now, methods by their numbers.
     info: TypeInfo,
     referent: Box<dyn Referent>,
     outbox: Outbox,
@@ -88,12 +94,14 @@ enum Caller {
         ident: Ident,
         tag: u64,
     },
+    /// It is only to be stepped.
+    Nobody,
 }
 
 impl Stage {
-    pub(super) fn new(plugin: Arc<Plugin>) -> Self {
+    pub(super) fn new(plugin: &Plugin) -> Self {
         Self {
-            plugin,
+            types: plugin.types().iter().cloned().map(Releases::new).collect(),
             objects: BTreeMap::new(),
             names: BTreeMap::new(),
             sessions: BTreeMap::from([("s1".to_owned(), 1)]),
@@ -119,11 +127,47 @@ impl Stage {
         std::mem::take(&mut self.said)
     }
 
+    /// Goes on with another build of the plugin: its objects move, as on a host when a type is replaced.
+    pub(super) fn reload(&mut self, plugin: &Plugin) {
+        for kind in plugin.types() {
+            let typeid = kind.info().typeid.clone();
+            let Some(index) = self.place_of(&typeid) else {
+                self.types.push(Releases::new(Arc::clone(kind)));
+                self.said.push(format!("{typeid} {} is new", kind.version()));
+                continue;
+            };
+            let of = Arc::clone(&self.types[index]);
+            let before = of.newest().kind().version().to_owned();
+            let (moved, not_moved) = (of.report().moved, of.report().not_moved);
+            of.replace(Arc::clone(kind));
+            let idents: Vec<_> = self
+                .objects
+                .iter()
+                .filter(|(_, object)| Arc::ptr_eq(&object.of, &of))
+                .map(|(ident, _)| *ident)
+                .collect();
+            for ident in idents {
+                // Any step moves it.
+                self.call(ident, common::REPR, NO_ARGS, Caller::Nobody);
+                self.objects.get_mut(&ident).expect("objects stay").info = of.newest().info().clone();
+            }
+            let report = of.report();
+            let mut line = format!("{typeid} {before} → {}: {} moved", kind.version(), report.moved - moved);
+            if report.not_moved > not_moved {
+                let why = report.not_moved_last.unwrap_or_default();
+                line.push_str(&format!(", {} stayed: {}", report.not_moved - not_moved, printable(&why)));
+            }
+            self.said.push(line);
+        }
+        self.ask();
+        self.advance(0);
+    }
+
     /// Runs a line.
     pub(super) fn run(&mut self, line: &Line) -> Result<(), Wrong> {
         self.steps_of_line = 0;
         match line {
-            Line::Empty | Line::Quit => {}
+            Line::Empty | Line::Quit | Line::Reload(_) => {}
             Line::Call { name, target, method: None, args, background: _ } => {
                 self.create(name.as_deref(), target, args)?
             }
@@ -133,7 +177,7 @@ impl Stage {
             Line::Show(name) => {
                 let ident = self.object(name)?;
                 let from = Caller::Prompt { session: self.sessions[&self.session], job: None, name: None };
-                self.call(ident, common::REPR, &[0x82, 0x80, 0xa0], from);
+                self.call(ident, common::REPR, NO_ARGS, from);
             }
             Line::Advance(ms) => self.advance(*ms),
             Line::As(name) => {
@@ -165,23 +209,21 @@ impl Stage {
             let wrong = Wrong::new(format!("no object is called `{name}`"));
             match did_you_mean(name, self.names.keys().map(String::as_str)) {
                 Some(hint) => wrong.hint(hint),
-                None => wrong.hint(format!("create one: `{name} = {}(…)`", self.plugin.types()[0].info().typeid)),
+                None => wrong.hint(format!("create one: `{name} = {}(…)`", self.types[0].newest().info().typeid)),
             }
         })
     }
 
     fn place_of(&self, typeid: &str) -> Option<usize> {
-        self.plugin.types().iter().position(|offered| offered.info().typeid == typeid)
+        self.types.iter().position(|offered| offered.newest().info().typeid == typeid)
     }
 
     fn create(&mut self, name: Option<&str>, typeid: &str, args: &Arguments) -> Result<(), Wrong> {
         let Some(index) = self.place_of(typeid) else {
             let wrong = Wrong::new(format!("the plugin has no type `{typeid}`"));
-            let typeids = self.plugin.types().iter().map(|offered| offered.info().typeid.as_str());
-            return Err(match did_you_mean(typeid, typeids.clone()) {
-                Some(hint) => wrong.hint(hint),
-                None => wrong.hint(format!("it has {}", typeids.collect::<Vec<_>>().join(", "))),
-            });
+            let typeids: Vec<_> = self.types.iter().map(|offered| offered.newest().info().typeid.clone()).collect();
+            let hint = did_you_mean(typeid, typeids.iter().map(String::as_str));
+            return Err(wrong.hint(hint.unwrap_or_else(|| format!("it has {}", typeids.join(", ")))));
         };
         match self.make(index, &encoded(args)) {
             Ok(ident) => self.give_name(name, ident),
@@ -195,9 +237,10 @@ impl Stage {
         let seed = self.seed();
         let birth = Birth { tenant: "run", ident, now_ms: self.now_ms, seed };
         let mut outbox = Outbox::new(1);
-        let referent = self.plugin.create(index, Args::new(args, true), birth, &mut outbox)?;
+        let referent = self.types[index].create(Args::new(args, true), birth, &mut outbox)?;
         let object = Object {
-            info: self.plugin.types()[index].info().clone(),
+            of: Arc::clone(&self.types[index]),
+            info: self.types[index].newest().info().clone(),
             referent,
             wake_at_ms: outbox.wake_at_ms(),
             outbox,
@@ -228,9 +271,12 @@ impl Stage {
     ) -> Result<(), Wrong> {
         let ident = self.object(target)?;
         let info = &self.objects[&ident].info;
-        let Some(place) = info.methods.iter().position(|offered| offered.name == method) else {
+        let Some(place) = info.methods.iter().position(|offered| offered.exposed && offered.name == method) else {
             let wrong = Wrong::new(format!("type `{}` has no method `{method}`", info.typeid));
-            let hint = did_you_mean(method, info.methods.iter().map(|method| method.name.as_str()));
+            let hint = did_you_mean(
+                method,
+                info.methods.iter().filter(|method| method.exposed).map(|method| method.name.as_str()),
+            );
             return Err(wrong.hint(hint.unwrap_or_else(|| format!("`help {target}` lists its methods"))));
         };
         let job = background.then(|| self.next_job());
@@ -332,6 +378,7 @@ impl Stage {
                 return self.step(ident, Input::Returned { tag, outcome, now_ms });
             }
             Caller::Prompt { job, name, .. } => (job, name),
+            Caller::Nobody => return,
         };
         let job = job.map(|job| format!("[{job}] "));
         let (payload, grant) = match outcome {
@@ -470,9 +517,11 @@ impl Stage {
         let Some(about) = about else {
             self.said.extend(HELP.lines().map(str::to_owned));
             self.said.push("Types:".to_owned());
-            let types = self.plugin.types().iter().map(|offered| offered.info());
-            let summary = |info: &TypeInfo| info.doc.trim().lines().next().unwrap_or_default().to_owned();
-            self.said.extend(types.map(|info| format!("  {}: {}", info.typeid, printable(&summary(info)))));
+            for offered in &self.types {
+                let release = offered.newest();
+                let TypeInfo { typeid, doc, .. } = release.info();
+                self.said.push(format!("  {typeid}: {}", printable(doc.trim().lines().next().unwrap_or_default())));
+            }
             return Ok(());
         };
         let (about, method) = match about.split_once('.') {
@@ -480,11 +529,11 @@ impl Stage {
             None => (about, None),
         };
         let info = match self.place_of(about) {
-            Some(index) => self.plugin.types()[index].info(),
-            None => &self.objects[&self.object(about)?].info,
+            Some(index) => self.types[index].newest().info().clone(),
+            None => self.objects[&self.object(about)?].info.clone(),
         };
         let text = match method {
-            None => manual(info),
+            None => manual(&info),
             Some(name) => match info.methods.iter().find(|method| method.name == name) {
                 Some(method) => format!("{}\n{}", printable(&signature(method)), method.doc.trim()),
                 None => return Err(Wrong::new(format!("type `{}` has no method `{name}`", info.typeid))),
@@ -501,7 +550,8 @@ x.method(…)        calls a method               help x, help Type lists method
 x.method(…) &      goes on if the call waits    jobs              lists calls that wait
 +1s                lets time pass               deadline 1        its time is over
 as s2              calls from another session   cancel 1          its client gives it up
-drop s2            it is lost; bye s2: it ends  quit              ends";
+drop s2            it is lost; bye s2: it ends  reload [FILE]     moves objects to another build
+quit               ends";
 
 impl Object {
     /// Calls of the prompt that wait.
