@@ -39,8 +39,17 @@ async fn types_answer_alike_over_quic() {
 }
 
 #[tokio::test]
-async fn plugins_answer_as_the_types_that_they_are_modelled_on() {
-    let host = spawn_host(HostOptions { plugins: &["conformance"], ..HostOptions::default() });
+async fn plugins_in_rust_answer_as_the_types_that_they_are_modelled_on() {
+    check_guests(&["conformance"]).await;
+}
+
+#[tokio::test]
+async fn plugins_in_go_answer_as_the_types_that_they_are_modelled_on() {
+    check_guests(&["go"]).await;
+}
+
+async fn check_guests(plugins: &'static [&'static str]) {
+    let host = spawn_host(HostOptions { plugins, ..HostOptions::default() });
     let mut guests = Hosted::guests(host.connect(host.quic()).await).await;
     let ran = run_all(&mut guests).await;
     let all = cases();
