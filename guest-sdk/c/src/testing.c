@@ -514,12 +514,10 @@ static void step(struct thing *thing, steward_plugin_types_input_t *input) {
 
 static void step_call(struct thing *thing, struct made_call *call) {
     call->is_issued = true;
-    uint8_t *args = copy_bytes(call->args, call->args_len);
     steward_plugin_types_input_t input = {
         .tag = STEWARD_PLUGIN_TYPES_INPUT_CALL,
-        .val.call = {.id = call->id, .method = call->method, .owner = {call->session, 1}, .args = {args, call->args_len}}};
+        .val.call = {.id = call->id, .method = call->method, .owner = {call->session, 1}, .args = {call->args, call->args_len}}};
     step(thing, &input);
-    free(args);
 }
 
 static void step_cancel(struct thing *thing, struct made_call *call, uint8_t why) {
