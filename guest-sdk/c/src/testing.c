@@ -941,6 +941,16 @@ void st_test_refuses(const char *name, const char *script, const char *why) {
     }
 }
 
+const char *st_test_signature(const char *signature) {
+    struct text t = {signature, signature + strlen(signature), NULL};
+    st_plan *plan = read_signature(&t);
+    (void)snprintf(run.why, sizeof run.why, "%s%s%.*s", plan == NULL ? t.error : "", plan == NULL ? ", at " : "",
+                   plan == NULL ? (int)(t.end - t.at) : 0, t.at);
+    free(plan);
+    turn_over();
+    return run.why;
+}
+
 int st_test_end(void) {
     (void)printf("%d scripts, %d failed\n", run.ran, run.failed);
     return run.failed > 0;

@@ -146,6 +146,52 @@ static void arguments_bind_as_in_python(void) {
             "x.wrong_getter('a') ! SystemError: Permits.wrong_getter() argument 'n' is not declared as int\n");
 }
 
+static void mistakes_in_signatures_are_told(void) {
+    static const char *const right[] = {"f()", "#GETVALUE() -> any", "Lock as GuestLock()", "f(a, b = 1, *, c, d: int = -2, **kw)",
+                                        "f(*rest: dict[str, list[int | None]]) -> tuple[int, str] | None", "open(name: str) => Counter",
+                                        "f(t: str = 'a b', l: list = [], d: dict = {}, u: tuple = (), n: int | None = None)"};
+    for (size_t at = 0; at < sizeof right / sizeof right[0]; at++) {
+        CHECK(strcmp(st_test_signature(right[at]), "") == 0);
+    }
+    static const struct {
+        const char *signature, *mistake;
+    } wrong[] = {
+        {"", "expected `name("},
+        {"f", "expected `name("},
+        {"f(", "expected a parameter's name, at "},
+        {"f(a b)", "expected `,` or `)`, at b)"},
+        {"f(n: flot)", "expected a type: any, bool"},
+        {"f(n: )", "expected a type: any, bool"},
+        {"f(n: list[int)", "expected `]`, at )"},
+        {"f(n: list[int, str])", "only list[T]"},
+        {"f(n: int[str])", "only list[T]"},
+        {"f(n: int = 'a')", "the default is not of the parameter's type"},
+        {"f(n: u32 = -1)", "the default is not of the parameter's type"},
+        {"f(n: int = x)", "expected a default"},
+        {"f(n: str = 'a)", "a default text ends with its quote"},
+        {"f(n: float = 0.12345678901234567890)", "so many digits"},
+        {"f(n: float = 1e99)", "a float like this cannot be a default"},
+        {"f(a, a)", "there are two parameters of this name"},
+        {"f(a = 1, b)", "a parameter without default follows one with a default"},
+        {"f(*, *rest)", "there is a second `*`"},
+        {"f(*rest, *)", "there is a second `*`"},
+        {"f(*rest = 1)", "`*` and `**` have no default"},
+        {"f(**kw, a)", "nothing follows `**`"},
+        {"f() ->", "expected a type"},
+        {"f() =>", "expected the name of a type"},
+        {"f() and more", "expected the end, at and more"},
+        {"f(n: list[list[list[list[list[list[list[list[list[int]]]]]]]]])", "expected a type"},
+        {"f(a,b,c,d,e,g,h,i,j,k,l,m,n,o,p,q,r,s,t,u,v,w,x,y,z,aa,bb,cc,dd,ee,ff,gg,hh)", "more than 32 parameters"},
+    };
+    for (size_t at = 0; at < sizeof wrong / sizeof wrong[0]; at++) {
+        const char *mistake = st_test_signature(wrong[at].signature);
+        if (strstr(mistake, wrong[at].mistake) == NULL) {
+            (void)fprintf(stderr, "%s: %s\n    should say: %s\n", wrong[at].signature, mistake, wrong[at].mistake);
+            exit(1);
+        }
+    }
+}
+
 static void tokens_are_counted(void) {
     st_test("stored tokens are held and removed ones let go",
             "x = Cupboard(#1, [#1])\n"
@@ -368,6 +414,7 @@ int main(void) {
     calls_wait_in_line();
     harness_finds_what_breaks_the_rules();
     arguments_bind_as_in_python();
+    mistakes_in_signatures_are_told();
     tokens_are_counted();
     heads_of_every_width_are_read();
     what_does_not_fit_is_refused();
