@@ -9,6 +9,8 @@
 //! A step may concern other cells (a call it asks for, a facet that leaves). Those get their inputs after the turn, from
 //! a list that the outermost call of this thread works off, so that no chain of objects can exhaust a stack.
 
+mod guards;
+
 use std::borrow::Cow;
 use std::cell::{Cell as Slot, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -24,6 +26,8 @@ use steward_wire::frame::{Grant, Method as MethodRef, Reply};
 use steward_wire::token::TokenRef;
 use steward_wire::{Effect, Fault, Ident};
 
+use self::guards::FREE;
+pub(crate) use self::guards::Guard;
 use crate::calls::{Answered, Parks};
 use crate::lane::Lane;
 use crate::registry::Type;
@@ -53,30 +57,6 @@ pub(crate) struct Cell {
 
 /// No owner: sessions are counted from 1, and what objects ask for is asked by their idents.
 const NOBODY: Owner = Owner { session: 0, thread: 0 };
-
-/// No fence is as high.
-const FREE: u64 = u64::MAX;
-
-/// The condition of a call: it takes effect only while a lock is held under a fence.
-#[derive(Clone)]
-pub(crate) struct Guard {
-    pub(crate) lock: Arc<Cell>,
-    pub(crate) fence: u64,
-}
-
-impl Guard {
-    /// Whether it stands. Read in the turn in which the effect happens, so that what the former holder does there comes before
-    /// all that the next one does there.
-    fn stands(&self) -> bool {
-        let Cell { held_from, fence_next, .. } = &*self.lock;
-        held_from.load(Ordering::Acquire) <= self.fence && self.fence < fence_next.load(Ordering::Acquire)
-    }
-
-    fn stale(&self) -> Fault {
-        let (fence, lock) = (self.fence, self.lock.ident);
-        Fault::refused("StaleFence", format!("fence {fence} of object {lock} is no longer held"))
-    }
-}
 
 #[derive(Default)]
 struct Inbox {
@@ -649,50 +629,6 @@ impl Cell {
         core.account(-(core.stored_bytes as i64), &self.tenant);
         self.tenant.table.store_nothing(self.ident).finish();
         core.referent = Box::new(Broken);
-    }
-
-    /// Tells everybody under which fences the cell's grants are held after a step.
-    fn publish(&self, out: &Outbox) {
-        self.fence_next.store(out.fence_next(), Ordering::Release);
-        match out.hold_change() {
-            HoldChange::None => {}
-            HoldChange::Granted(fence) if self.held_from.load(Ordering::Relaxed) == FREE => {
-                self.held_from.store(fence, Ordering::Release);
-            }
-            HoldChange::Granted(_) => {}
-            change @ (HoldChange::Freed | HoldChange::HandedOver(_)) => {
-                let from = if let HoldChange::HandedOver(fence) = change { fence } else { FREE };
-                self.held_from.store(from, Ordering::Release);
-                let watchers = self.inbox.lock().watchers.take();
-                for cell in watchers.into_iter().flat_map(|watchers| *watchers) {
-                    if let Some(cell) = cell.upgrade() {
-                        cell.bring(Work::Recheck);
-                    }
-                }
-            }
-        }
-    }
-
-    /// `cell` is told, once, when the lock is freed or handed over.
-    fn watch(&self, cell: &Arc<Cell>) {
-        let mut inbox = self.inbox.lock();
-        let watchers = inbox.watchers.get_or_insert_default();
-        if watchers.len() == watchers.capacity() {
-            watchers.retain(|watcher| watcher.strong_count() > 0);
-        }
-        if !watchers.iter().any(|watcher| watcher.as_ptr() == Arc::as_ptr(cell)) {
-            watchers.push(Arc::downgrade(cell));
-        }
-    }
-
-    /// Refuses parked calls whose guard no longer stands. Comes before every step, so that none of them takes effect in it.
-    fn recheck(self: &Arc<Self>, core: &mut Core, now_ms: u64, out: &mut Outbox) {
-        let Some(waiting) = &core.waiting else { return };
-        let guarded = waiting.guarded.iter().filter(|(_, guard)| !guard.stands());
-        let stale: Vec<(CallId, Fault)> = guarded.map(|(&call, guard)| (call, guard.stale())).collect();
-        for (call, fault) in stale {
-            self.refuse(core, call, fault, now_ms, out);
-        }
     }
 
     /// Writes down that a call which was just parked waits for the holder of this lock, and sees whether that closes a cycle.
