@@ -18,6 +18,7 @@ mod json;
 mod objects;
 mod paths;
 mod plugins;
+mod register;
 mod repr;
 mod serve;
 mod target;
@@ -67,6 +68,8 @@ enum Command {
     Objects(objects::Objects),
     Deadlocks(deadlocks::Deadlocks),
     Delete(delete::Delete),
+    Register(register::Register),
+    Unregister(register::Unregister),
     Check(check::Check),
     Bench(bench::Bench),
     Context(context::Context),
@@ -88,12 +91,16 @@ impl Command {
             Self::Types(command) => command.format.json,
             Self::Objects(command) => command.format.json,
             Self::Deadlocks(command) => command.format.json,
+            Self::Register(command) => command.format.json,
             Self::Check(command) => command.format.json,
             Self::Bench(command) => command.format.json,
             Self::Context(command) => command.json(),
-            Self::Demo(_) | Self::Delete(_) | Self::Completions(_) | Self::CompileComponent | Self::DemoWorker(_) => {
-                false
-            }
+            Self::Demo(_)
+            | Self::Delete(_)
+            | Self::Unregister(_)
+            | Self::Completions(_)
+            | Self::CompileComponent
+            | Self::DemoWorker(_) => false,
         }
     }
 
@@ -107,6 +114,8 @@ impl Command {
             Self::Objects(command) => command.run(),
             Self::Deadlocks(command) => command.run(),
             Self::Delete(command) => command.run(),
+            Self::Register(command) => command.run(),
+            Self::Unregister(command) => command.run(),
             Self::Check(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::Context(command) => command.run(),
