@@ -23,6 +23,7 @@ mod repr;
 mod serve;
 mod target;
 mod types;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -68,6 +69,7 @@ enum Command {
     Objects(objects::Objects),
     Deadlocks(deadlocks::Deadlocks),
     Delete(delete::Delete),
+    Plugins(versions::Versions),
     Register(register::Register),
     Unregister(register::Unregister),
     Check(check::Check),
@@ -91,6 +93,7 @@ impl Command {
             Self::Types(command) => command.format.json,
             Self::Objects(command) => command.format.json,
             Self::Deadlocks(command) => command.format.json,
+            Self::Plugins(command) => command.format.json,
             Self::Register(command) => command.format.json,
             Self::Check(command) => command.format.json,
             Self::Bench(command) => command.format.json,
@@ -114,6 +117,7 @@ impl Command {
             Self::Objects(command) => command.run(),
             Self::Deadlocks(command) => command.run(),
             Self::Delete(command) => command.run(),
+            Self::Plugins(command) => command.run(),
             Self::Register(command) => command.run(),
             Self::Unregister(command) => command.run(),
             Self::Check(command) => command.run(),
