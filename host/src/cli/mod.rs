@@ -20,12 +20,14 @@ mod new;
 mod objects;
 mod paths;
 mod plugins;
+mod register;
 mod repr;
 mod run;
 mod serve;
 mod target;
 mod test;
 mod types;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -74,6 +76,9 @@ enum Command {
     New(new::New),
     Build(build::Build),
     Test(test::Test),
+    Plugins(versions::Versions),
+    Register(register::Register),
+    Unregister(register::Unregister),
     Check(check::Check),
     Run(run::Run),
     Bench(bench::Bench),
@@ -97,6 +102,8 @@ impl Command {
             Self::Objects(command) => command.format.json,
             Self::Deadlocks(command) => command.format.json,
             Self::Build(command) => command.format.json,
+            Self::Plugins(command) => command.format.json,
+            Self::Register(command) => command.format.json,
             Self::Check(command) => command.format.json,
             Self::Bench(command) => command.format.json,
             Self::Context(command) => command.json(),
@@ -105,6 +112,7 @@ impl Command {
             | Self::New(_)
             | Self::Run(_)
             | Self::Test(_)
+            | Self::Unregister(_)
             | Self::Completions(_)
             | Self::CompileComponent
             | Self::DemoWorker(_) => false,
@@ -124,6 +132,9 @@ impl Command {
             Self::New(command) => command.run(),
             Self::Build(command) => command.run(),
             Self::Test(command) => command.run(),
+            Self::Plugins(command) => command.run(),
+            Self::Register(command) => command.run(),
+            Self::Unregister(command) => command.run(),
             Self::Check(command) => command.run(),
             Self::Run(command) => command.run(),
             Self::Bench(command) => command.run(),
