@@ -3,6 +3,7 @@
 //! stdout is data, stderr is everything else, and the exit status is the effect of what was asked for ([`failure::Status`]).
 
 mod bench;
+mod bindings;
 mod build;
 mod call;
 mod check;
@@ -13,6 +14,7 @@ mod create;
 mod deadlocks;
 mod delete;
 mod demo;
+mod doctor;
 mod failure;
 mod format;
 mod json;
@@ -76,8 +78,10 @@ enum Command {
     Test(test::Test),
     Check(check::Check),
     Run(run::Run),
+    Bindings(bindings::Bindings),
     Bench(bench::Bench),
     Context(context::Context),
+    Doctor(doctor::Doctor),
     Completions(completions::Completions),
     /// Compiles one component for a host that started this process.
     #[command(hide = true)]
@@ -98,12 +102,14 @@ impl Command {
             Self::Deadlocks(command) => command.format.json,
             Self::Build(command) => command.format.json,
             Self::Check(command) => command.format.json,
+            Self::Doctor(command) => command.format.json,
             Self::Bench(command) => command.format.json,
             Self::Context(command) => command.json(),
             Self::Demo(_)
             | Self::Delete(_)
             | Self::New(_)
             | Self::Run(_)
+            | Self::Bindings(_)
             | Self::Test(_)
             | Self::Completions(_)
             | Self::CompileComponent
@@ -126,8 +132,10 @@ impl Command {
             Self::Test(command) => command.run(),
             Self::Check(command) => command.run(),
             Self::Run(command) => command.run(),
+            Self::Bindings(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::Context(command) => command.run(),
+            Self::Doctor(command) => command.run(),
             Self::Completions(command) => command.run(),
             Self::CompileComponent => Ok(steward_host::guest::compile_main()),
             Self::DemoWorker(command) => command.run(),
