@@ -1,6 +1,7 @@
 //! Managers: where proxies come from.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -79,6 +80,67 @@ pub struct DeadlockLink {
     /// The lock that it waits for.
     pub ident: u64,
 }
+
+/// What became of one type of a plugin that was registered or replaced.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct Registered {
+    /// The name.
+    pub typeid: String,
+    /// The version that was replaced.
+    pub from: Option<String>,
+    /// The version that is the newest now.
+    pub to: String,
+    /// Objects that will move, each with its next step.
+    pub will_move: u64,
+    /// Objects that stay with their version: it or the new one does not save.
+    pub will_stay: u64,
+    /// What may not have been meant: an older version, the same component once more.
+    pub note: Option<String>,
+}
+
+/// A plugin's type, of [`Manager::plugins`].
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct PluginInfo {
+    /// The name.
+    pub typeid: String,
+    /// Versions that have objects and the newest one, oldest first.
+    pub versions: Vec<PluginVersion>,
+    /// Calls that trapped, were cut, or broke the rules.
+    pub traps: u64,
+    /// How often an object was made again after that.
+    pub recovered: u64,
+    /// Objects that could not be.
+    pub poisoned: u64,
+    /// How often an object moved to a newer version.
+    pub moved: u64,
+    /// How often one should have, and stayed with its version.
+    pub not_moved: u64,
+    /// Why, the last time.
+    pub not_moved_last: Option<String>,
+    /// Bytes of memory by which objects are made again.
+    pub journal_bytes: u64,
+}
+
+/// A version of a plugin's type.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct PluginVersion {
+    /// As the plugin says.
+    pub version: String,
+    /// The plugin's name, or the beginning of its digest if it was uploaded.
+    pub plugin: String,
+    /// The component's digest, in hex.
+    pub sha256: String,
+    /// Its objects can be saved and loaded.
+    pub saves: bool,
+    /// Objects of this version.
+    pub objects: u64,
+}
+
+/// Bytes of a component that go in one frame: beside them, small calls have their turn.
+const CHUNK_BYTES: usize = 256 << 10;
 
 impl Manager {
     /// Connects to `target`: `steward://host:port`, `steward+unix:///path`, or the name of a [context](crate::context)
@@ -272,6 +334,52 @@ impl Manager {
     /// Refused `Denied` without the role admin.
     pub async fn deadlocks(&self) -> Result<Vec<Vec<DeadlockLink>>, Error> {
         self.host_proxy().call("deadlocks", ()).await
+    }
+
+    /// Registers the types of a plugin, all or none. With `replaces` they become the newest versions of those that are
+    /// registered: every object moves with its next call. Uploads the component first.
+    ///
+    /// # Errors
+    /// Refused: `Denied` without the role admin, `BadPlugin` if the component is not accepted, `Taken` if a name is,
+    /// `Busy` (retryable) while another one is being compiled, `Unsupported` by a host that takes no plugins.
+    pub async fn register(&self, component: &[u8], replaces: bool) -> Result<Vec<Registered>, Error> {
+        let number = self.upload(component).await?;
+        self.host_proxy().call(if replaces { "replace" } else { "register" }, (number,)).await
+    }
+
+    /// Sends a component, which the host compiles; returns the number by which `register` and `replace` of
+    /// [`Manager::host_proxy`] know it until the next upload of this session.
+    ///
+    /// # Errors
+    /// As [`Manager::register`].
+    pub async fn upload(&self, component: &[u8]) -> Result<u64, Error> {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let (upload, total) = (LAST.fetch_add(1, Ordering::Relaxed) + 1, component.len() as u64);
+        let mut offset = 0;
+        for chunk in component.chunks(CHUNK_BYTES) {
+            let request = Request::Upload { upload, offset, total, chunk: chunk.to_vec() };
+            // One after the other: those that go on streams of their own have no order.
+            self.session.call(Class::Running, request).await?;
+            offset += chunk.len() as u64;
+        }
+        Ok(upload)
+    }
+
+    /// Removes a plugin's type; returns how many objects it has. Its name is free at once, and they go on with the version
+    /// that they have, or fail from now on if it `poisons`.
+    ///
+    /// # Errors
+    /// Refused: `Denied` without the role admin, `UnknownType`, `BadRegistration` if the type is not a plugin's.
+    pub async fn unregister(&self, typeid: &str, poisons: bool) -> Result<u64, Error> {
+        self.host_proxy().call("remove", (typeid, poisons)).await
+    }
+
+    /// The types of plugins, their versions, and what happened to their objects.
+    ///
+    /// # Errors
+    /// Refused `Denied` without the role admin.
+    pub async fn plugins(&self) -> Result<Vec<PluginInfo>, Error> {
+        self.host_proxy().call("plugins", ()).await
     }
 
     /// How many objects the tenant has.

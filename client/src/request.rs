@@ -26,6 +26,12 @@ pub(crate) enum Request {
         name: Option<Box<str>>,
         idle_ms: Option<u64>,
     },
+    Upload {
+        upload: u64,
+        offset: u64,
+        total: u64,
+        chunk: Vec<u8>,
+    },
     DescribeAll,
     DescribeObject(Ident),
     Fork,
@@ -56,14 +62,15 @@ impl Request {
         match *self {
             Self::Call { ident, owner, .. } => (ident, owner),
             Self::Create { owner, .. } => (Ident::HOST, owner),
-            Self::DescribeAll | Self::DescribeObject(_) | Self::Fork => (Ident::HOST, 0),
+            Self::Upload { .. } | Self::DescribeAll | Self::DescribeObject(_) | Self::Fork => (Ident::HOST, 0),
         }
     }
 
-    /// The arguments.
+    /// The arguments, or what takes most of its frame.
     pub(crate) fn args(&self) -> &[u8] {
         match self {
             Self::Call { args, .. } | Self::Create { args, .. } => args,
+            Self::Upload { chunk, .. } => chunk,
             Self::DescribeAll | Self::DescribeObject(_) | Self::Fork => &[],
         }
     }
@@ -103,6 +110,9 @@ impl Request {
                 name: name.as_deref(),
                 idle_ms: *idle_ms,
             }),
+            Self::Upload { upload, offset, total, chunk } => {
+                ClientFrame::Upload(frame::Upload { seq, upload: *upload, offset: *offset, total: *total, chunk })
+            }
             Self::DescribeAll => ClientFrame::Describe { seq, subject: Subject::All },
             Self::DescribeObject(ident) => ClientFrame::Describe { seq, subject: Subject::Object(*ident) },
             Self::Fork => ClientFrame::Fork { seq },

@@ -299,6 +299,12 @@ impl Cell {
         self.bring(Work::Leave { facet });
     }
 
+    /// Steps the referent with nothing, so that it sees what has happened to its type.
+    pub(crate) fn touch(self: &Arc<Self>) {
+        // No facet ever has this number.
+        self.bring(Work::Leave { facet: Facet::MAX });
+    }
+
     /// Brings the time.
     pub(crate) fn tick(self: &Arc<Self>) {
         self.bring(Work::Tick);
@@ -467,8 +473,7 @@ impl Cell {
         }
         let waiters_max = self.tenant.shared.limits.waiters_max;
         let full = core.waiting.as_ref().is_some_and(|waiting| waiting.parked.len() >= waiters_max);
-        let may_park = |kind: &Type| kind.methods.get(usize::from(call.method)).is_some_and(|method| method.may_park);
-        if full && may_park(core.kind(self, call.facet)) {
+        if full && core.kind(self, call.facet).nature(call.method).0 {
             let message = format!("{waiters_max} calls wait for object {}, limit is {waiters_max}", self.ident);
             return call.to.fail(&Fault::refused("TooManyWaiters", message).retry());
         }
@@ -584,7 +589,7 @@ impl Cell {
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown panic");
-                tracing::error!(ident = %self.ident, typeid = %self.kind.info.typeid, panic = text, "object poisoned");
+                tracing::error!(ident = %self.ident, typeid = %self.kind.typeid, panic = text, "object poisoned");
                 Some(Fault::new(Effect::Poisoned, "Poisoned", format!("object {} failed: {text}", self.ident)))
             }
         };
@@ -781,8 +786,8 @@ impl Cell {
 
     fn answer(self: &Arc<Self>, core: &Core, reply: &OutReply, call: Parked, answer: Answer<'_>) {
         let kind = core.kind(self, call.facet);
-        if let Some(typeid) = kind.methods.get(usize::from(call.method)).and_then(|method| method.wraps.as_ref()) {
-            return self.answer_wrapped(call, typeid, answer);
+        if let Some(typeid) = kind.wraps(call.method) {
+            return self.answer_wrapped(call, &typeid, answer);
         }
         let tokens = core.stored > 0 || call.tokens;
         let Parked { to, facet, method, .. } = call;
@@ -971,7 +976,7 @@ impl ReplyTo {
     /// Sends the token of a new object, whose first root reference becomes the client's.
     pub(crate) fn answer_object(self, ident: Ident, object: Object, answer: Answer<'_>) {
         let mut payload = Vec::new();
-        TokenRef { typeid: &object.kind.info.typeid, ident, address: None }.encode(&mut payload);
+        TokenRef { typeid: &object.kind.typeid, ident, address: None }.encode(&mut payload);
         let tenant = object.cell.tenant.clone();
         match &self {
             Self::Client { session, .. } => {

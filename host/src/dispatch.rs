@@ -10,6 +10,7 @@ use steward_wire::{Effect, Fault, Ident, Malformed, cbor, check, value};
 use crate::cell::{Answer, CallWork, Guard, ReplyTo, unknown};
 use crate::lane::Lane;
 use crate::manager::{self, Name};
+use crate::plugins;
 use crate::registry::{Origin, Type};
 use crate::session::{Admitted, Session};
 use crate::sign_in;
@@ -40,10 +41,7 @@ pub(crate) fn frame(session: &Arc<Session>, lane: &Arc<Lane>, body: &[u8]) -> Re
         ClientFrame::Goodbye => session.end(true),
         ClientFrame::Describe { seq, subject } => describe(session, lane, seq, subject),
         ClientFrame::Fork { seq } => fork(session, lane, seq),
-        ClientFrame::Upload(upload) => {
-            let fault = Fault::refused("Unsupported", "uploading a plugin is not supported by this host");
-            to(session, lane, upload.seq, false).fail(&fault);
-        }
+        ClientFrame::Upload(part) => upload(session, lane, &part),
     }
     Ok(())
 }
@@ -77,8 +75,7 @@ fn call(session: &Arc<Session>, lane: &Arc<Lane>, call: &Call<'_>, tokens: bool)
         guard,
         chain: None,
     };
-    let snapshots = object.kind.methods.get(usize::from(method)).is_some_and(|method| method.snapshots);
-    if !(tokens && snapshots) {
+    if !(tokens && object.kind.snapshots(method)) {
         return object.cell.call(work);
     }
     let (owner, args) = (work.owner, work.args.to_vec());
@@ -98,7 +95,7 @@ fn call(session: &Arc<Session>, lane: &Arc<Lane>, call: &Call<'_>, tokens: bool)
 fn guarded(session: &Session, guard: frame::Guard) -> Result<Guard, Fault> {
     let object = session.object(guard.lock).ok_or_else(|| unknown(guard.lock))?;
     if !object.kind.guards() {
-        let (ident, typeid) = (guard.lock, &object.kind.info.typeid);
+        let (ident, typeid) = (guard.lock, &object.kind.typeid);
         return Err(Fault::refused("TypeError", format!("a guard names a lock; object {ident} is a {typeid}")));
     }
     Ok(Guard { lock: object.cell, fence: guard.fence })
@@ -208,7 +205,7 @@ impl Creation {
 /// The refusal for a type that is not there, with those that are.
 pub(crate) fn unknown_type(session: &Session, typeid: &str) -> Fault {
     let known: Vec<_> = session.tenant.registry.all().into_iter().filter(|kind| kind.creatable).collect();
-    let known: Vec<_> = known.iter().map(|kind| &*kind.info.typeid).collect();
+    let known: Vec<_> = known.iter().map(|kind| &*kind.typeid).collect();
     Fault::refused("UnknownType", format!("typeid `{typeid}` is not registered; known are {}", known.join(", ")))
 }
 
@@ -236,6 +233,19 @@ fn fork(session: &Arc<Session>, lane: &Arc<Lane>, seq: u64) {
     }
 }
 
+fn upload(session: &Arc<Session>, lane: &Arc<Lane>, part: &frame::Upload<'_>) {
+    lane.owe();
+    let to = match session.admit_other(part.seq, None, lane) {
+        Ok(Admitted::New { kept, .. }) => to(session, lane, part.seq, kept),
+        Ok(Admitted::Repeat) => return,
+        Err(fault) => return to(session, lane, part.seq, false).fail(&fault),
+    };
+    match manager::admin(session, "upload") {
+        Ok(()) => plugins::upload(session, to, part),
+        Err(fault) => to.fail(&fault),
+    }
+}
+
 fn describe(session: &Arc<Session>, lane: &Arc<Lane>, seq: u64, subject: Subject<'_>) {
     lane.owe();
     let to = to(session, lane, seq, false);
@@ -247,7 +257,7 @@ fn describe(session: &Arc<Session>, lane: &Arc<Lane>, seq: u64, subject: Subject
         },
         Subject::Object(ident) => session.object(ident).map(|object| vec![object.kind]).ok_or_else(|| unknown(ident)),
     };
-    let infos = kinds.map(|kinds| kinds.iter().map(|kind| kind.info.clone()).collect::<Vec<_>>());
+    let infos = kinds.map(|kinds| kinds.iter().map(|kind| kind.face().info.clone()).collect::<Vec<_>>());
     match infos
         .and_then(|infos| value::from_serde(&infos).map_err(|error| Fault::refused("Internal", error.to_string())))
     {

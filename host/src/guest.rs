@@ -44,7 +44,7 @@ pub use compile::{CompileLimits, Compiler, compile_main};
 pub use describe::{BadDescription, DescribeLimits};
 pub use engine::MemoryProfile;
 pub use placement::Placement;
-pub use releases::{Release, Releases, ReleasesReport, VersionReport};
+pub use releases::{Release, Releases, ReleasesReport, TooManyMethods, VersionReport};
 
 use artefact::{Artefact, Cache};
 use clock::Clock;
@@ -286,6 +286,17 @@ impl Guests {
     /// # Errors
     /// [`GuestError`], all but `Engine` and `Io`.
     pub fn load(&self, name: &str, component: &[u8]) -> Result<Arc<Plugin>, GuestError> {
+        let sha256: String = Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect();
+        self.load_as(name, component, &sha256)
+    }
+
+    /// As [`Guests::load`]; the beginning of the component's digest stands for it.
+    pub(crate) fn load_unnamed(&self, component: &[u8]) -> Result<Arc<Plugin>, GuestError> {
+        let sha256: String = Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect();
+        self.load_as(&sha256[..12], component, &sha256)
+    }
+
+    fn load_as(&self, name: &str, component: &[u8], sha256: &str) -> Result<Arc<Plugin>, GuestError> {
         let runtime = &self.runtime;
         let cached = runtime.cache.as_ref().and_then(|cache| cache.get(component));
         let artefact = match cached {
@@ -299,12 +310,11 @@ impl Guests {
                 artefact
             }
         };
-        let sha256: String = Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect();
         let component = artefact.load(&runtime.engine).map_err(GuestError::invalid)?;
         let pre = runtime.linker.instantiate_pre(&component).map_err(GuestError::invalid)?;
         let pre = bindings::PluginPre::new(pre).map_err(GuestError::invalid)?;
 
-        let who = |typeid| Who { runtime: Arc::clone(runtime), plugin: name.into(), typeid, sha256: sha256.clone() };
+        let who = |typeid| Who { runtime: Arc::clone(runtime), plugin: name.into(), typeid, sha256: sha256.to_owned() };
         let described = instance::describe(&pre, who(String::new())).map_err(GuestError::DescribeTrapped)?;
         let types = describe::check(described, &runtime.config.describe_limits)?
             .into_iter()
@@ -409,6 +419,11 @@ impl PluginType {
     /// The plugin's own version of it, `major.minor.patch`.
     pub fn version(&self) -> &str {
         &self.version
+    }
+
+    /// Digest of the component that it comes from, in hex.
+    pub fn sha256(&self) -> &str {
+        &self.who.sha256
     }
 
     /// Whether its objects can be saved and loaded.

@@ -19,9 +19,10 @@ use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::limits::Limits;
 use crate::peers::Peers;
+use crate::plugins::{self, InstallError, InstallOptions, LazyGuests};
 use crate::pool::Pool;
 use crate::quic::Quic;
-use crate::registry::{RegisterError, Registration};
+use crate::registry::{PluginReport, RegisterError, Registered, Registration};
 use crate::session::Session;
 use crate::tenant::{Key, Shared, Tenant};
 use crate::unix::{self, UnixSocket};
@@ -48,6 +49,8 @@ pub struct Config {
     pub limits: Limits,
     /// Threads for guests that are not known to be quick.
     pub pool_threads: usize,
+    /// Runs plugins that are registered while the host runs; `None`: there are none but those of [`TenantConfig::types`].
+    pub guests: Option<LazyGuests>,
 }
 
 /// A tenant.
@@ -71,6 +74,7 @@ impl Default for Config {
             tenants: Vec::new(),
             limits: Limits::shared(),
             pool_threads: 2,
+            guests: None,
         }
     }
 }
@@ -162,8 +166,8 @@ impl Host {
 
         let (pool, mut threads) = Pool::start(config.pool_threads)?;
         let server_id = pin.chars().skip("sha256:".len()).take(16).collect();
-        let shared =
-            Arc::new(Shared::new(config.limits, Clock::new(), pool, server_id, boot_secret, watch::Sender::new(None)));
+        let (limits, clock, ending) = (config.limits, Clock::new(), watch::Sender::new(None));
+        let shared = Arc::new(Shared::new(limits, clock, pool, server_id, boot_secret, config.guests, ending));
         let mut by_name = HashMap::new();
         for TenantConfig { name, keys, types } in config.tenants {
             let tenant = Tenant::new(name.clone(), keys, shared.clone());
@@ -218,6 +222,37 @@ impl Host {
     /// What a tenant has at this moment; `None` if there is no such tenant.
     pub fn counters(&self, tenant: &str) -> Option<Counters> {
         self.tenants.get(tenant).map(Counters::of)
+    }
+
+    /// Registers the types of a plugin with a tenant, all or none, or makes them the newest versions of those there are.
+    /// Blocks for as long as compiling takes. Nothing is kept for the next start.
+    ///
+    /// # Errors
+    /// [`InstallError`]; nothing has changed then.
+    pub fn register(
+        &self,
+        tenant: &str,
+        component: &[u8],
+        options: InstallOptions,
+    ) -> Result<Vec<Registered>, InstallError> {
+        let tenant = self.tenants.get(tenant).ok_or_else(|| InstallError::UnknownTenant(tenant.into()))?;
+        plugins::install(tenant, &plugins::load(tenant, component)?, options)
+    }
+
+    /// Removes a plugin's type from a tenant. Its name is free at once; its objects go on with the version that they have,
+    /// or, if it `poisons`, fail from now on. Returns how many there are.
+    ///
+    /// # Errors
+    /// [`InstallError::UnknownTenant`], and [`InstallError::Register`] if there is no such type or it is not a plugin's.
+    pub fn remove(&self, tenant: &str, typeid: &str, poisons: bool) -> Result<usize, InstallError> {
+        let tenant = self.tenants.get(tenant).ok_or_else(|| InstallError::UnknownTenant(tenant.into()))?;
+        plugins::remove(tenant, typeid, poisons)
+    }
+
+    /// The types of plugins that a tenant has, their versions, and what happened to their objects; `None` if there is no
+    /// such tenant.
+    pub fn plugins(&self, tenant: &str) -> Option<Vec<PluginReport>> {
+        self.tenants.get(tenant).map(|tenant| tenant.registry.plugins())
     }
 
     /// Asks the host to end in good order and returns at once; `reason` is for its clients.

@@ -9,6 +9,7 @@ use steward_wire::{Fault, value};
 
 use crate::cell::{Answer, ReplyTo};
 use crate::counters::Counters;
+use crate::plugins;
 use crate::registry::Type;
 use crate::session::Session;
 use crate::table::Listed;
@@ -30,7 +31,15 @@ pub(crate) fn call(session: &Arc<Session>, to: ReplyTo, call: &Call<'_>) {
     let Method::Name(method) = call.method else {
         return to.fail(&Fault::refused("NotExposed", "methods of the host are called by name"));
     };
-    match answer(session, method, Args::new(call.args, false)) {
+    let args = Args::new(call.args, false);
+    let to = match method {
+        "register" | "replace" | "remove" | "plugins" => match admin(session, method) {
+            Ok(()) => return plugins::call(session, to, method, args),
+            Err(fault) => return to.fail(&fault),
+        },
+        _ => to,
+    };
+    match answer(session, method, args) {
         Ok(Outcome::Value(payload)) => to.answer(Answer::plain(&payload), false),
         Ok(Outcome::Object(name)) => match session.tenant.table.named(&name) {
             Some((ident, object)) => to.answer_object(ident, object, Answer::made()),
@@ -73,7 +82,7 @@ fn answer(session: &Arc<Session>, method: &str, args: Args<'_>) -> Result<Outcom
             admin(session, method)?;
             let lines = tenant.table.list().into_iter().map(|listed| {
                 let Listed { ident, object, references, .. } = listed;
-                format!("  {}:       refcount={references}\n    {}", ident.0, object.kind.info.typeid)
+                format!("  {}:       refcount={references}\n    {}", ident.0, object.kind.typeid)
             });
             encode(&lines.collect::<Vec<_>>().join("\n"))
         }
@@ -99,7 +108,7 @@ fn answer(session: &Arc<Session>, method: &str, args: Args<'_>) -> Result<Outcom
             "NotExposed",
             format!(
                 "method `{method}` of typeid `Manager` is not exposed; it has ping, number_of_objects, named, objects, \
-                 counters, deadlocks, debug_info, delete, shutdown"
+                 counters, deadlocks, debug_info, delete, register, replace, remove, plugins, shutdown"
             ),
         )),
     }
@@ -107,11 +116,11 @@ fn answer(session: &Arc<Session>, method: &str, args: Args<'_>) -> Result<Outcom
 
 fn info(listed: Listed) -> ObjectInfo {
     let Listed { ident, object, references, name } = listed;
-    let typeid = object.kind.info.typeid.clone();
+    let typeid = object.kind.typeid.clone();
     ObjectInfo { ident: ident.0, typeid, name, references, waiters: object.cell.waiters() }
 }
 
-fn admin(session: &Session, method: &str) -> Result<(), Fault> {
+pub(crate) fn admin(session: &Session, method: &str) -> Result<(), Fault> {
     match session.role {
         Role::Admin => Ok(()),
         Role::Member => Err(Fault::refused("Denied", format!("`{method}` needs a key with the role admin"))),
@@ -149,7 +158,7 @@ pub(crate) fn create_named(
         return to.fail(&Fault::refused("BadName", message));
     }
     if session.tenant.joined(kind, args, tokens).is_some() {
-        let typeid = &kind.info.typeid;
+        let typeid = &kind.typeid;
         let message = format!("a {typeid} over an object of its own life cannot have a name: name that object");
         return to.fail(&Fault::refused("BadName", message));
     }
@@ -164,10 +173,10 @@ pub(crate) fn create_named(
             Err(fault) => return to.fail(&fault),
         }
     };
-    if object.kind.info.typeid == kind.info.typeid {
+    if object.kind.typeid == kind.typeid {
         return to.answer_object(ident, object, Answer::made());
     }
     table.release([ident]).finish();
-    let (is, wanted) = (&object.kind.info.typeid, &kind.info.typeid);
+    let (is, wanted) = (&object.kind.typeid, &kind.typeid);
     to.fail(&Fault::refused("WrongType", format!("`{name}` is a {is}, not a {wanted}")));
 }

@@ -1,15 +1,17 @@
 //! Registered types: where their objects come from, what they expose, what their results become.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwap;
 use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
 use steward_objects::{Args, Builtin, Outbox, Referent, builtin, common};
-use steward_wire::describe::TypeInfo;
+use steward_wire::describe::{MethodInfo, TypeInfo};
 use steward_wire::frame::Method as MethodRef;
 use steward_wire::{Fault, Ident};
 
-use crate::guest::Plugin;
+use crate::guest::{Plugin, PluginType, Releases, ReleasesReport, TooManyMethods};
 
 /// Makes an object in the embedder's own Rust. It runs on the thread of whoever creates; it must not block.
 pub type Constructor = Arc<dyn Fn(Args<'_>, &mut Outbox) -> Result<Box<dyn Referent>, Fault> + Send + Sync>;
@@ -83,6 +85,48 @@ pub enum RegisterError {
     /// The name is taken.
     #[error("typeid `{0}` is registered already")]
     Taken(String),
+    /// Only types of plugins may be replaced or removed.
+    #[error("typeid `{0}` is not a plugin's")]
+    NotAPlugins(String),
+    /// There is no such type.
+    #[error("typeid `{0}` is not registered")]
+    Unknown(String),
+    /// The types of a tenant are too many, those that were removed included: their methods keep their numbers.
+    #[error("the tenant has had {TYPES_MAX} types, its limit")]
+    TooManyTypes,
+    /// The versions of a type have too many methods.
+    #[error(transparent)]
+    TooManyMethods(#[from] TooManyMethods),
+}
+
+/// Names that a tenant's types may have had.
+const TYPES_MAX: usize = 1_000;
+
+/// What became of one type when a plugin was registered, or replaced another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// The name.
+    pub typeid: String,
+    /// The version that was replaced.
+    pub from: Option<String>,
+    /// The version that is the newest now.
+    pub to: String,
+    /// Objects that will move, each with its next step.
+    pub will_move: usize,
+    /// Objects that stay with their version: it or the new one does not save.
+    pub will_stay: usize,
+    /// What an operator may not have meant.
+    pub note: Option<String>,
+}
+
+/// A registered type of a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PluginReport {
+    /// The name.
+    pub typeid: String,
+    /// Its versions and what happened to its objects.
+    #[serde(flatten)]
+    pub releases: ReleasesReport,
 }
 
 fn builtin_names() -> String {
@@ -90,44 +134,61 @@ fn builtin_names() -> String {
     names.join(", ")
 }
 
-/// A registered type, resolved.
+/// A registered type, resolved. It stays what it is while its versions change.
 pub(crate) struct Type {
-    pub(crate) info: TypeInfo,
+    pub(crate) typeid: String,
     pub(crate) origin: Origin,
-    pub(crate) methods: Vec<Method>,
     pub(crate) creatable: bool,
+    /// As it was registered, for later versions.
+    exposed: Option<Vec<String>>,
+    method_to_typeid: Vec<(String, String)>,
+    /// Changes with the version.
+    face: ArcSwap<Face>,
+}
+
+/// What clients see of a type. A method's number never changes its meaning.
+pub(crate) struct Face {
+    pub(crate) info: TypeInfo,
+    methods: Vec<Method>,
     by_name: HashMap<String, u16>,
+    /// The newest version, of a plugin.
+    newest: Option<Arc<PluginType>>,
 }
 
 /// A [`Source`], resolved.
 pub(crate) enum Origin {
     Builtin(&'static Builtin),
-    Plugin { plugin: Arc<Plugin>, index: usize },
+    Plugin(Arc<Releases>),
     Constructor(Constructor),
     Singleton { of: Arc<Type>, args: Vec<u8>, made: OnceLock<Ident> },
 }
 
 /// What the host must know of a method.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Method {
-    pub(crate) exposed: bool,
-    pub(crate) may_park: bool,
+struct Method {
+    exposed: bool,
+    may_park: bool,
     /// It changes nothing: a repeat may read again.
-    pub(crate) read_only: bool,
-    pub(crate) snapshots: bool,
+    read_only: bool,
+    snapshots: bool,
     /// The result becomes an object of this type. A built-in's own facets (iterators) are not meant: those say so in
     /// the outbox.
-    pub(crate) wraps: Option<String>,
+    wraps: Option<String>,
 }
 
 const COMMON: [(&str, u16); 3] =
     [("#GETVALUE", common::GET_VALUE), ("__str__", common::STR), ("__repr__", common::REPR)];
 
 impl Type {
-    fn resolve(registration: Registration, types: &HashMap<String, Arc<Type>>) -> Result<Self, RegisterError> {
+    /// `earlier`: methods that a removed type of this name had, by their numbers.
+    fn resolve(
+        registration: Registration,
+        types: &HashMap<String, Arc<Type>>,
+        earlier: Vec<MethodInfo>,
+    ) -> Result<Self, RegisterError> {
         let Registration { typeid, source, exposed, method_to_typeid, create_method } = registration;
         let mut creatable = create_method;
-        let (mut info, origin, mut methods) = match source {
+        let (info, origin, methods) = match source {
             Source::Builtin(name) => {
                 let builtin = builtin(name).ok_or_else(|| RegisterError::UnknownSource(name.into()))?;
                 creatable &= builtin.constructible;
@@ -136,19 +197,154 @@ impl Type {
                 (builtin.info(), Origin::Builtin(builtin), methods)
             }
             Source::Plugin { plugin, typeid: name } => {
-                let index = plugin.types().iter().position(|offered| offered.info().typeid == name);
-                let index = index.ok_or(RegisterError::UnknownSource(name))?;
-                (plugin.types()[index].info().clone(), Origin::Plugin { plugin, index }, Vec::new())
+                let offered = plugin.types().iter().find(|offered| offered.info().typeid == name);
+                let offered = offered.ok_or(RegisterError::UnknownSource(name))?.clone();
+                let releases = Releases::after(earlier, offered)?;
+                (releases.newest().info().clone(), Origin::Plugin(releases), Vec::new())
             }
             Source::Constructor(info, constructor) => (info, Origin::Constructor(constructor), Vec::new()),
             Source::Singleton { typeid: of, args } => {
                 let of = types.get(&of).cloned().ok_or(RegisterError::UnknownSource(of))?;
-                let (info, methods) = (of.info.clone(), of.methods.clone());
+                let face = of.face();
+                let (info, methods) = (face.info.clone(), face.methods.clone());
                 (info, Origin::Singleton { of, args, made: OnceLock::new() }, methods)
             }
         };
-        methods.resize_with(info.methods.len(), Method::default);
         let wraps_by_itself = !matches!(origin, Origin::Builtin(_) | Origin::Singleton { .. });
+        let newest = match &origin {
+            Origin::Plugin(releases) => Some(releases.newest().kind().clone()),
+            _ => None,
+        };
+        let mut face = Face::new(&typeid, info, methods, wraps_by_itself, newest);
+        for name in exposed.iter().flatten().chain(method_to_typeid.iter().map(|(name, _)| name)) {
+            if !face.by_name.contains_key(name) {
+                return Err(RegisterError::UnknownMethod {
+                    typeid,
+                    method: name.clone(),
+                    known: face.info.methods.iter().map(|method| &*method.name).collect::<Vec<_>>().join(", "),
+                });
+            }
+        }
+        face.restrict(exposed.as_deref(), &method_to_typeid);
+        let face = ArcSwap::from_pointee(face);
+        Ok(Self { typeid, origin, creatable, exposed, method_to_typeid, face })
+    }
+
+    /// What clients see of it at this moment.
+    pub(crate) fn face(&self) -> arc_swap::Guard<Arc<Face>> {
+        self.face.load()
+    }
+
+    /// Shows another version, as the type was registered.
+    fn show(&self, mut face: Face) {
+        face.restrict(self.exposed.as_deref(), &self.method_to_typeid);
+        self.face.store(Arc::new(face));
+    }
+
+    /// Whether objects of this type are quick enough to be stepped by the thread that brings the input.
+    pub(crate) fn is_inline(&self) -> bool {
+        match &self.origin {
+            Origin::Plugin(_) => self.face().newest.as_ref().is_some_and(|kind| kind.placement().inline()),
+            Origin::Singleton { of, .. } => of.is_inline(),
+            // A simulation has types that are stepped as guests are.
+            Origin::Builtin(_) | Origin::Constructor(_) => !(cfg!(feature = "sim") && self.typeid.ends_with(".pooled")),
+        }
+    }
+
+    /// Whether a method may park, and whether it changes nothing. Those that every type has do neither more nor less than
+    /// read.
+    pub(crate) fn nature(&self, method: u16) -> (bool, bool) {
+        let nature = |method: &Method| (method.may_park, method.read_only);
+        self.face().methods.get(usize::from(method)).map_or((false, true), nature)
+    }
+
+    /// Whether arguments of a method that are tokens are replaced by copies of their objects' values.
+    pub(crate) fn snapshots(&self, method: u16) -> bool {
+        matches!(self.origin, Origin::Builtin(_) | Origin::Singleton { .. })
+            && self.face().methods.get(usize::from(method)).is_some_and(|method| method.snapshots)
+    }
+
+    /// The type that a method's result becomes an object of.
+    pub(crate) fn wraps(&self, method: u16) -> Option<String> {
+        self.face().methods.get(usize::from(method)).and_then(|method| method.wraps.clone())
+    }
+
+    /// Whether a grant excludes every other: then who waits for its objects waits for their holder.
+    pub(crate) fn excludes(&self) -> bool {
+        match &self.origin {
+            Origin::Builtin(builtin) => !matches!(builtin.typeid, "Semaphore" | "BoundedSemaphore"),
+            Origin::Singleton { of, .. } => of.excludes(),
+            Origin::Plugin(_) | Origin::Constructor(_) => false,
+        }
+    }
+
+    /// Whether a method takes what the object grants.
+    pub(crate) fn acquires(&self, method: u16) -> bool {
+        self.face().info.methods.get(usize::from(method)).is_some_and(|method| method.name == "acquire")
+    }
+
+    /// Whether grants of its objects may be guards of calls: those of locks, of which one holder at a time has one, and
+    /// those of plugins, which say when nobody holds any more.
+    pub(crate) fn guards(&self) -> bool {
+        match &self.origin {
+            Origin::Builtin(builtin) => matches!(builtin.typeid, "Lock" | "RLock" | "Condition"),
+            Origin::Plugin(_) | Origin::Constructor(_) => true,
+            Origin::Singleton { of, .. } => of.guards(),
+        }
+    }
+
+    /// How many objects of a plugin's type there are.
+    pub(crate) fn objects(&self) -> usize {
+        let Origin::Plugin(releases) = &self.origin else { return 0 };
+        releases.report().versions.iter().map(|version| version.objects).sum()
+    }
+
+    /// Poisons the objects of a plugin's type, each with its next step.
+    pub(crate) fn poison(&self) {
+        if let Origin::Plugin(releases) = &self.origin {
+            releases.remove();
+        }
+    }
+
+    /// The number of a method that clients may call. This is where `exposed` is checked.
+    pub(crate) fn method(&self, method: MethodRef<'_>) -> Result<u16, Fault> {
+        let face = self.face();
+        let index = match method {
+            MethodRef::Index(index) => Some(index),
+            MethodRef::Name(name) => face
+                .by_name
+                .get(name)
+                .copied()
+                .or_else(|| COMMON.iter().find(|(common, _)| *common == name).map(|(_, index)| *index)),
+        };
+        match index {
+            Some(index) if face.methods.get(usize::from(index)).is_some_and(|method| method.exposed) => Ok(index),
+            Some(index) if COMMON.iter().any(|(_, common)| *common == index) => Ok(index),
+            _ => {
+                let name = match method {
+                    MethodRef::Name(name) => name.to_owned(),
+                    MethodRef::Index(index) => match face.info.methods.get(usize::from(index)) {
+                        Some(method) => method.name.clone(),
+                        None => index.to_string(),
+                    },
+                };
+                let typeid = &self.typeid;
+                Err(Fault::refused("NotExposed", format!("method `{name}` of typeid `{typeid}` is not exposed")))
+            }
+        }
+    }
+}
+
+impl Face {
+    /// Everything exposed that is described so. `methods` has what the description does not say.
+    fn new(
+        typeid: &str,
+        mut info: TypeInfo,
+        mut methods: Vec<Method>,
+        wraps_by_itself: bool,
+        newest: Option<Arc<PluginType>>,
+    ) -> Self {
+        methods.resize_with(info.methods.len(), Method::default);
         let mut by_name = HashMap::new();
         for (index, (described, method)) in info.methods.iter().zip(&mut methods).enumerate() {
             by_name.insert(described.name.clone(), index as u16);
@@ -160,102 +356,23 @@ impl Type {
                 method.wraps.clone_from(&described.returns);
             }
         }
-        let find = |method: &str| {
-            by_name.get(method).map(|&index| usize::from(index)).ok_or_else(|| RegisterError::UnknownMethod {
-                typeid: typeid.clone(),
-                method: method.into(),
-                known: info.methods.iter().map(|method| &*method.name).collect::<Vec<_>>().join(", "),
-            })
-        };
-        if let Some(exposed) = exposed {
-            let exposed = exposed.iter().map(|name| find(name)).collect::<Result<BTreeSet<_>, _>>()?;
-            for (index, method) in methods.iter_mut().enumerate() {
-                method.exposed = exposed.contains(&index);
+        info.typeid = typeid.to_owned();
+        Self { info, methods, by_name, newest }
+    }
+
+    /// Exposes no more than these methods and lets the results of those become objects. Names that this version lacks are
+    /// passed over: another one may have them.
+    fn restrict(&mut self, exposed: Option<&[String]>, method_to_typeid: &[(String, String)]) {
+        for (described, method) in self.info.methods.iter_mut().zip(&mut self.methods) {
+            if let Some(exposed) = exposed {
+                method.exposed &= exposed.contains(&described.name);
             }
-        }
-        let mut wrapped = Vec::new();
-        for (name, to) in method_to_typeid {
-            wrapped.push((find(&name)?, to));
-        }
-        for (index, to) in wrapped {
-            methods[index].read_only = false;
-            info.methods[index].returns = Some(to.clone());
-            methods[index].wraps = Some(to);
-        }
-        for (described, method) in info.methods.iter_mut().zip(&methods) {
+            if let Some((_, to)) = method_to_typeid.iter().find(|(name, _)| *name == described.name) {
+                method.read_only = false;
+                described.returns = Some(to.clone());
+                method.wraps = Some(to.clone());
+            }
             described.exposed = method.exposed;
-        }
-        info.typeid = typeid;
-        Ok(Self { info, origin, methods, creatable, by_name })
-    }
-
-    /// Whether objects of this type are quick enough to be stepped by the thread that brings the input.
-    pub(crate) fn is_inline(&self) -> bool {
-        match &self.origin {
-            Origin::Plugin { plugin, index } => plugin.types()[*index].placement().inline(),
-            Origin::Singleton { of, .. } => of.is_inline(),
-            // A simulation has types that are stepped as guests are.
-            Origin::Builtin(_) | Origin::Constructor(_) => {
-                !(cfg!(feature = "sim") && self.info.typeid.ends_with(".pooled"))
-            }
-        }
-    }
-
-    /// Whether a method may park, and whether it changes nothing. Those that every type has do neither more nor less than
-    /// read.
-    pub(crate) fn nature(&self, method: u16) -> (bool, bool) {
-        let nature = |method: &Method| (method.may_park, method.read_only);
-        self.methods.get(usize::from(method)).map_or((false, true), nature)
-    }
-
-    /// Whether a grant excludes every other: then who waits for its objects waits for their holder.
-    pub(crate) fn excludes(&self) -> bool {
-        match &self.origin {
-            Origin::Builtin(builtin) => !matches!(builtin.typeid, "Semaphore" | "BoundedSemaphore"),
-            Origin::Singleton { of, .. } => of.excludes(),
-            Origin::Plugin { .. } | Origin::Constructor(_) => false,
-        }
-    }
-
-    /// Whether a method takes what the object grants.
-    pub(crate) fn acquires(&self, method: u16) -> bool {
-        self.info.methods.get(usize::from(method)).is_some_and(|method| method.name == "acquire")
-    }
-
-    /// Whether grants of its objects may be guards of calls: those of locks, of which one holder at a time has one, and
-    /// those of plugins, which say when nobody holds any more.
-    pub(crate) fn guards(&self) -> bool {
-        match &self.origin {
-            Origin::Builtin(builtin) => matches!(builtin.typeid, "Lock" | "RLock" | "Condition"),
-            Origin::Plugin { .. } | Origin::Constructor(_) => true,
-            Origin::Singleton { of, .. } => of.guards(),
-        }
-    }
-
-    /// The number of a method that clients may call. This is where `exposed` is checked.
-    pub(crate) fn method(&self, method: MethodRef<'_>) -> Result<u16, Fault> {
-        let index = match method {
-            MethodRef::Index(index) => Some(index),
-            MethodRef::Name(name) => self
-                .by_name
-                .get(name)
-                .copied()
-                .or_else(|| COMMON.iter().find(|(common, _)| *common == name).map(|(_, index)| *index)),
-        };
-        match index {
-            Some(index) if self.methods.get(usize::from(index)).is_some_and(|method| method.exposed) => Ok(index),
-            Some(index) if COMMON.iter().any(|(_, common)| *common == index) => Ok(index),
-            _ => {
-                let name = match method {
-                    MethodRef::Name(name) => name.to_owned(),
-                    MethodRef::Index(index) => match self.info.methods.get(usize::from(index)) {
-                        Some(method) => method.name.clone(),
-                        None => index.to_string(),
-                    },
-                };
-                let typeid = &self.info.typeid;
-                Err(Fault::refused("NotExposed", format!("method `{name}` of typeid `{typeid}` is not exposed")))
-            }
         }
     }
 }
@@ -263,7 +380,14 @@ impl Type {
 /// The types of a tenant.
 #[derive(Default)]
 pub(crate) struct Registry {
-    types: RwLock<HashMap<String, Arc<Type>>>,
+    state: RwLock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    types: HashMap<String, Arc<Type>>,
+    /// Methods of removed types, by their numbers: clients may know them still.
+    removed: HashMap<String, Vec<MethodInfo>>,
 }
 
 impl Registry {
@@ -279,28 +403,135 @@ impl Registry {
     }
 
     pub(crate) fn register(&self, registration: Registration) -> Result<Arc<Type>, RegisterError> {
-        let typeid = registration.typeid.clone();
-        let legal = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-');
-        if typeid.is_empty() || typeid.len() > 64 || !typeid.chars().all(legal) {
-            return Err(RegisterError::BadName(typeid));
+        self.state.write().register(registration)
+    }
+
+    /// Registers types of plugins, all or none. With `replaces` those whose names are taken by a plugin's types become their
+    /// newest versions.
+    pub(crate) fn install(
+        &self,
+        registrations: Vec<Registration>,
+        replaces: bool,
+    ) -> Result<Vec<Registered>, RegisterError> {
+        let mut state = self.state.write();
+        for registration in &registrations {
+            let Some(known) = state.types.get(&registration.typeid) else {
+                state.check(registration)?;
+                continue;
+            };
+            match &known.origin {
+                _ if !replaces => return Err(RegisterError::Taken(registration.typeid.clone())),
+                Origin::Plugin(releases) => releases.check(offered(registration)?)?,
+                _ => return Err(RegisterError::NotAPlugins(registration.typeid.clone())),
+            }
         }
-        let mut types = self.types.write();
-        if types.contains_key(&typeid) {
-            return Err(RegisterError::Taken(typeid));
+        registrations.into_iter().map(|registration| state.install(registration)).collect()
+    }
+
+    /// Removes a type of a plugin. Its name is free at once, and its objects go on with the version they have.
+    pub(crate) fn remove(&self, typeid: &str) -> Result<Arc<Type>, RegisterError> {
+        let mut state = self.state.write();
+        let kind = state.types.get(typeid).ok_or_else(|| RegisterError::Unknown(typeid.to_owned()))?;
+        if !matches!(kind.origin, Origin::Plugin(_)) {
+            return Err(RegisterError::NotAPlugins(typeid.to_owned()));
         }
-        let resolved = Arc::new(Type::resolve(registration, &types)?);
-        types.insert(typeid, resolved.clone());
-        Ok(resolved)
+        let methods = kind.face().info.methods.clone();
+        state.removed.insert(typeid.to_owned(), methods);
+        Ok(state.types.remove(typeid).expect("it was just there"))
+    }
+
+    /// The types of plugins, by name.
+    pub(crate) fn plugins(&self) -> Vec<PluginReport> {
+        let report = |kind: &Arc<Type>| match &kind.origin {
+            Origin::Plugin(releases) => Some(PluginReport { typeid: kind.typeid.clone(), releases: releases.report() }),
+            _ => None,
+        };
+        self.all().iter().filter_map(report).collect()
     }
 
     pub(crate) fn get(&self, typeid: &str) -> Option<Arc<Type>> {
-        self.types.read().get(typeid).cloned()
+        self.state.read().types.get(typeid).cloned()
     }
 
     /// All types, by name.
     pub(crate) fn all(&self) -> Vec<Arc<Type>> {
-        let mut all: Vec<_> = self.types.read().values().cloned().collect();
-        all.sort_by(|a, b| a.info.typeid.cmp(&b.info.typeid));
+        let mut all: Vec<_> = self.state.read().types.values().cloned().collect();
+        all.sort_by(|a, b| a.typeid.cmp(&b.typeid));
         all
+    }
+}
+
+/// The plugin's type of a registration.
+fn offered(registration: &Registration) -> Result<&Arc<PluginType>, RegisterError> {
+    let unknown = |name: &str| RegisterError::UnknownSource(name.to_owned());
+    let Source::Plugin { plugin, typeid } = &registration.source else {
+        return Err(RegisterError::NotAPlugins(registration.typeid.clone()));
+    };
+    plugin.types().iter().find(|offered| offered.info().typeid == *typeid).ok_or_else(|| unknown(typeid))
+}
+
+impl State {
+    /// Whether a new type may have this name.
+    fn check(&self, registration: &Registration) -> Result<(), RegisterError> {
+        let typeid = &registration.typeid;
+        let legal = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-');
+        if typeid.is_empty() || typeid.len() > 64 || !typeid.chars().all(legal) {
+            return Err(RegisterError::BadName(typeid.clone()));
+        }
+        if self.types.contains_key(typeid) {
+            return Err(RegisterError::Taken(typeid.clone()));
+        }
+        let removed = self.removed.keys().filter(|name| !self.types.contains_key(*name)).count();
+        if self.types.len() + removed >= TYPES_MAX && !self.removed.contains_key(typeid) {
+            return Err(RegisterError::TooManyTypes);
+        }
+        Ok(())
+    }
+
+    fn register(&mut self, registration: Registration) -> Result<Arc<Type>, RegisterError> {
+        self.check(&registration)?;
+        let typeid = registration.typeid.clone();
+        let earlier = self.removed.get(&typeid).cloned().unwrap_or_default();
+        let resolved = Arc::new(Type::resolve(registration, &self.types, earlier)?);
+        self.types.insert(typeid, resolved.clone());
+        Ok(resolved)
+    }
+
+    /// Registers a plugin's type, or makes it the newest version of the one that has its name.
+    fn install(&mut self, registration: Registration) -> Result<Registered, RegisterError> {
+        let offered = offered(&registration)?.clone();
+        let (typeid, to) = (registration.typeid.clone(), offered.version().to_owned());
+        let Some(kind) = self.types.get(&typeid) else {
+            self.register(registration)?;
+            return Ok(Registered { typeid, from: None, to, will_move: 0, will_stay: 0, note: None });
+        };
+        let Origin::Plugin(releases) = &kind.origin else { return Err(RegisterError::NotAPlugins(typeid)) };
+        let former = releases.newest().kind().clone();
+        let (mut will_move, mut will_stay) = (0, 0);
+        for version in releases.report().versions {
+            let count = if version.saves && offered.saves() { &mut will_move } else { &mut will_stay };
+            *count += version.objects;
+        }
+        let newest = releases.replace(offered.clone())?;
+        let face = Face::new(&typeid, newest.info().clone(), Vec::new(), true, Some(offered.clone()));
+        kind.show(face);
+        for single in self.types.values() {
+            if let Origin::Singleton { of, .. } = &single.origin
+                && Arc::ptr_eq(of, kind)
+            {
+                let shown = kind.face();
+                let (info, methods) = (shown.info.clone(), shown.methods.clone());
+                single.show(Face::new(&single.typeid, info, methods, false, None));
+            }
+        }
+        let numbers = |version: &str| version.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>();
+        let note = match numbers(offered.version()).cmp(&numbers(former.version())) {
+            std::cmp::Ordering::Less => Some("this version is lower than the one it replaces"),
+            std::cmp::Ordering::Equal if offered.sha256() == former.sha256() => Some("this is the very same component"),
+            std::cmp::Ordering::Equal => Some("this is the same version with other content"),
+            std::cmp::Ordering::Greater => None,
+        };
+        let from = Some(former.version().to_owned());
+        Ok(Registered { typeid, from, to, will_move, will_stay, note: note.map(Into::into) })
     }
 }

@@ -19,7 +19,9 @@ use zeroize::Zeroizing;
 
 use crate::calls::{Answered, Calls, Cancelled, Kept, Known};
 use crate::cell::{Answer, Cell, Undelivered, unknown};
+use crate::guest::Plugin;
 use crate::lane::{self, Lane};
+use crate::plugins::Upload;
 use crate::table::Object;
 use crate::tenant::{Role, Tenant};
 
@@ -40,6 +42,8 @@ pub(crate) struct Session {
     heard_ms: AtomicU64,
     /// Of a fork that nobody has claimed yet: the session that it came from. It has no lease of its own so far.
     parent: Mutex<Option<Weak<Session>>>,
+    /// The plugin that it uploads, or has uploaded last.
+    pub(crate) upload: Mutex<Upload>,
     /// Told when a further lane serves the session.
     pub(crate) attached: Notify,
 }
@@ -99,8 +103,19 @@ impl Session {
             connections: AtomicU64::new(0),
             heard_ms,
             parent: Mutex::new(None),
+            upload: Mutex::default(),
             attached: Notify::new(),
         }
+    }
+
+    /// The plugin of an upload.
+    ///
+    /// # Errors
+    /// Refused `BadUpload` if there is none of this number, or parts of it are missing.
+    pub(crate) fn uploaded(&self, number: u64) -> Result<Arc<Plugin>, Fault> {
+        let upload = self.upload.lock();
+        let unknown = || Fault::refused("BadUpload", format!("there is no plugin of upload {number}"));
+        upload.plugin(number).cloned().ok_or_else(unknown)
     }
 
     /// A session that holds what this one holds, unclaimed: whoever has its secret resumes it once, and from then on it lives

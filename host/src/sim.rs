@@ -134,7 +134,7 @@ impl Host {
     pub fn new(now_ms: u64, limits: Limits, types: Vec<Registration>) -> Self {
         let (pool, _) = Pool::start(0).expect("no thread is no trouble");
         let (clock, ending) = (Clock::by_hand(now_ms), watch::Sender::new(None));
-        let shared = Arc::new(Shared::new(limits, clock, pool, "simulated".to_owned(), [7; 32], ending));
+        let shared = Arc::new(Shared::new(limits, clock, pool, "simulated".to_owned(), [7; 32], None, ending));
         let key = Key { id: "key".to_owned(), role: Role::Admin, authkey: AuthKey::dummy(&[7; 32], "sim", "key") };
         let tenant = Tenant::new("sim".to_owned(), vec![key], shared);
         for registration in types {

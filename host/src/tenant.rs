@@ -13,6 +13,7 @@ use crate::cell::{Cell, ReplyTo};
 use crate::clock::Clock;
 use crate::guest::Birth;
 use crate::limits::Limits;
+use crate::plugins::LazyGuests;
 use crate::pool::Pool;
 use crate::registry::{Origin, Registry, Type};
 use crate::session::Session;
@@ -32,6 +33,10 @@ pub(crate) struct Shared {
     /// In the order of their numbers, so that those which end together end in the same order each time.
     pub(crate) sessions: Mutex<BTreeMap<u64, Arc<Session>>>,
     session_last: AtomicU64,
+    /// What runs plugins that are registered later.
+    pub(crate) guests: Option<LazyGuests>,
+    /// Held while a component is compiled.
+    pub(crate) compiling: Mutex<()>,
     /// Asked to end, by a client or a signal.
     pub(crate) ending: tokio::sync::watch::Sender<Option<String>>,
 }
@@ -43,11 +48,13 @@ impl Shared {
         pool: Pool,
         server_id: String,
         boot_secret: [u8; 32],
+        guests: Option<LazyGuests>,
         ending: tokio::sync::watch::Sender<Option<String>>,
     ) -> Self {
         let epoch = clock.now_ms();
         let sessions = Mutex::default();
-        Self { limits, clock, pool, epoch, server_id, boot_secret, sessions, session_last: AtomicU64::new(0), ending }
+        let (session_last, compiling) = (AtomicU64::new(0), Mutex::new(()));
+        Self { limits, clock, pool, epoch, server_id, boot_secret, sessions, session_last, guests, compiling, ending }
     }
 
     /// How many sessions a tenant has.
@@ -125,9 +132,9 @@ impl Tenant {
         let referent = match &kind.origin {
             Origin::Builtin(builtin) => (builtin.create)(args, &mut out)?,
             Origin::Constructor(constructor) => constructor(args, &mut out)?,
-            Origin::Plugin { plugin, index } => {
+            Origin::Plugin(releases) => {
                 let (now_ms, seed) = (self.shared.clock.now_ms(), self.shared.seed(ident, 0));
-                plugin.create(*index, args, Birth { tenant: &self.name, ident, now_ms, seed }, &mut out)?
+                releases.create(args, Birth { tenant: &self.name, ident, now_ms, seed }, &mut out)?
             }
             Origin::Singleton { of, args, made } => return self.singleton(kind, of, args, made),
         };

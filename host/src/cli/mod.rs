@@ -22,6 +22,7 @@ mod new;
 mod objects;
 mod paths;
 mod plugins;
+mod register;
 mod repr;
 mod run;
 mod serve;
@@ -76,6 +77,8 @@ enum Command {
     New(new::New),
     Build(build::Build),
     Test(test::Test),
+    Register(register::Register),
+    Unregister(register::Unregister),
     Check(check::Check),
     Run(run::Run),
     Bindings(bindings::Bindings),
@@ -101,6 +104,7 @@ impl Command {
             Self::Objects(command) => command.format.json,
             Self::Deadlocks(command) => command.format.json,
             Self::Build(command) => command.format.json,
+            Self::Register(command) => command.format.json,
             Self::Check(command) => command.format.json,
             Self::Doctor(command) => command.format.json,
             Self::Bench(command) => command.format.json,
@@ -111,6 +115,7 @@ impl Command {
             | Self::Run(_)
             | Self::Bindings(_)
             | Self::Test(_)
+            | Self::Unregister(_)
             | Self::Completions(_)
             | Self::CompileComponent
             | Self::DemoWorker(_) => false,
@@ -130,6 +135,8 @@ impl Command {
             Self::New(command) => command.run(),
             Self::Build(command) => command.run(),
             Self::Test(command) => command.run(),
+            Self::Register(command) => command.run(),
+            Self::Unregister(command) => command.run(),
             Self::Check(command) => command.run(),
             Self::Run(command) => command.run(),
             Self::Bindings(command) => command.run(),

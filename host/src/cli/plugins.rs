@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use steward_host::guest::{CacheConfig, Compiler, GuestConfig, Guests, Plugin};
+use steward_host::guest::{CacheConfig, Compiler, GuestConfig, GuestError, Guests, Plugin};
 use steward_host::{Registration, Source};
 
 use super::failure::{Failure, Status};
@@ -25,7 +25,12 @@ pub(crate) fn config() -> GuestConfig {
 
 /// What runs guests.
 pub(crate) fn guests(config: GuestConfig) -> Result<Guests, Failure> {
-    Guests::new(config).map_err(|error| Failure::new(Status::Refused, "GuestsFailed", error.to_string()))
+    Guests::new(config).map_err(no_guests)
+}
+
+/// Guests cannot be run here.
+pub(crate) fn no_guests(error: GuestError) -> Failure {
+    Failure::new(Status::Refused, "GuestsFailed", error.to_string())
 }
 
 /// A plugin from its file.

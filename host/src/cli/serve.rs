@@ -12,7 +12,7 @@ use serde::Serialize;
 use steward_client::context::{Context, Contexts, DEFAULT, read_key, write_key};
 use steward_client::{AnyValue as Value, Args, IntoArgs as _};
 use steward_host::{
-    AuthKey, Config, Host, Key, Limits, RegisterError, Registration, Role, Source, StartError, TenantConfig,
+    AuthKey, Config, Host, Key, LazyGuests, Limits, RegisterError, Registration, Role, Source, StartError, TenantConfig,
 };
 use steward_wire::Address;
 use steward_wire::auth::NAME_BYTES_MAX;
@@ -207,7 +207,11 @@ impl Serve {
         check_tenant(&self.tenant)?;
         let mut limits = if self.private { Limits::private() } else { Limits::shared() };
         self.limits.apply(&mut limits);
-        let types = self.types(&limits)?;
+        let mut config = plugins::config();
+        config.reply_bytes_max = limits.reply_bytes_max;
+        config.item_limits = steward_wire::Limits { depth_max: limits.depth_max, items_max: limits.items_max };
+        let guests = LazyGuests::new(config);
+        let types = self.types(&guests)?;
         // Until the host has ended, its sockets need their directory.
         let mut own_directory = None;
         let (authkey, key_file, data_dir, unix, quic);
@@ -247,7 +251,7 @@ impl Serve {
 
         let key = Key { id: NAMELESS.into(), role: Role::Admin, authkey };
         let tenants = vec![TenantConfig { name: self.tenant.clone(), keys: vec![key], types }];
-        let config = Config { quic, unix, data_dir, tenants, limits, ..Config::default() };
+        let config = Config { quic, unix, data_dir, tenants, limits, guests: Some(guests), ..Config::default() };
         let host = start(config, self.quic.is_empty())?;
         let ready = Ready::of(&host);
         if let (Some(key_file), false) = (key_file, self.no_context)
@@ -298,21 +302,11 @@ impl Serve {
     }
 
     /// The types beside the built-in ones.
-    fn types(&self, limits: &Limits) -> Result<Vec<Registration>, Failure> {
+    fn types(&self, guests: &LazyGuests) -> Result<Vec<Registration>, Failure> {
         let mut types = Vec::new();
-        let mut guests = None;
-        let mut load = |file: &Path| {
-            let guests = match &mut guests {
-                Some(guests) => guests,
-                none => {
-                    let mut config = plugins::config();
-                    config.reply_bytes_max = limits.reply_bytes_max;
-                    config.item_limits =
-                        steward_wire::Limits { depth_max: limits.depth_max, items_max: limits.items_max };
-                    none.insert(plugins::guests(config)?)
-                }
-            };
-            let plugin = plugins::load(guests, file)?;
+        let load = |file: &Path| {
+            let guests = guests.get().map_err(plugins::no_guests)?;
+            let plugin = plugins::load(&guests, file)?;
             let profile = guests.memory_profile();
             let offered =
                 plugin.types().iter().map(|offered| format!("{} {}", offered.info().typeid, offered.version()));

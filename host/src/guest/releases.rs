@@ -4,7 +4,7 @@
 //! the earlier ones by name, new methods get new numbers, and the number of one that is gone stands for nothing until it
 //! comes back. An object finds out by itself that there is a newer version, at its next step.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -93,6 +93,33 @@ pub struct VersionReport {
     pub objects: usize,
 }
 
+/// The versions of a type have too many methods in all.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the versions of `{typeid}` have {methods} methods in all, limit is {METHODS_MAX}")]
+pub struct TooManyMethods {
+    /// The type, as the plugin calls it.
+    pub typeid: String,
+    /// How many they would have.
+    pub methods: usize,
+}
+
+/// Methods that the versions of a type may have in all, those that are gone included.
+const METHODS_MAX: usize = 4_096;
+
+/// The methods of a version by their numbers, behind and among those of `earlier` ones. What is gone is not exposed.
+fn numbered(earlier: &[MethodInfo], kind: &PluginType) -> Result<Vec<MethodInfo>, TooManyMethods> {
+    let own: HashMap<&str, &MethodInfo> = kind.info.methods.iter().map(|method| (&*method.name, method)).collect();
+    let known: HashSet<&str> = earlier.iter().map(|method| &*method.name).collect();
+    let gone = |method: &MethodInfo| MethodInfo { exposed: false, ..method.clone() };
+    let kept = earlier.iter().map(|method| own.get(&*method.name).map_or_else(|| gone(method), |own| (*own).clone()));
+    let new = kind.info.methods.iter().filter(|method| !known.contains(&*method.name)).cloned();
+    let methods: Vec<_> = kept.chain(new).collect();
+    if methods.len() > METHODS_MAX {
+        return Err(TooManyMethods { typeid: kind.info.typeid.clone(), methods: methods.len() });
+    }
+    Ok(methods)
+}
+
 impl std::fmt::Debug for Releases {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Releases").field("newest", &self.newest().kind).finish_non_exhaustive()
@@ -102,15 +129,23 @@ impl std::fmt::Debug for Releases {
 impl Releases {
     /// A type with its first version.
     pub fn new(kind: Arc<PluginType>) -> Arc<Self> {
-        let methods = kind.info.methods.clone();
+        Self::after(Vec::new(), kind).expect("a plugin's type alone has few methods")
+    }
+
+    /// A type whose name had these methods before, by their numbers.
+    ///
+    /// # Errors
+    /// They are too many with those of `kind`.
+    pub fn after(earlier: Vec<MethodInfo>, kind: Arc<PluginType>) -> Result<Arc<Self>, TooManyMethods> {
+        let methods = numbered(&earlier, &kind)?;
         let newest = Arc::new(Release::new(0, kind, &methods));
         let all = vec![Arc::downgrade(&newest)];
-        Arc::new(Self {
+        Ok(Arc::new(Self {
             generation: AtomicU64::new(0),
             removed: AtomicBool::new(false),
             state: Mutex::new(State { methods, newest, all }),
             tally: Tally::default(),
-        })
+        }))
     }
 
     /// The version that new objects are of.
@@ -118,18 +153,21 @@ impl Releases {
         Arc::clone(&self.state.lock().newest)
     }
 
+    /// Whether `kind` could be the newest version.
+    ///
+    /// # Errors
+    /// The versions would have too many methods.
+    pub fn check(&self, kind: &PluginType) -> Result<(), TooManyMethods> {
+        numbered(&self.state.lock().methods, kind).map(drop)
+    }
+
     /// Makes this the newest version, to which objects move with their next step.
-    pub fn replace(&self, kind: Arc<PluginType>) -> Arc<Release> {
+    ///
+    /// # Errors
+    /// The versions would have too many methods.
+    pub fn replace(&self, kind: Arc<PluginType>) -> Result<Arc<Release>, TooManyMethods> {
         let mut state = self.state.lock();
-        for method in &mut state.methods {
-            method.exposed = false;
-        }
-        for method in &kind.info.methods {
-            match state.methods.iter_mut().find(|known| known.name == method.name) {
-                Some(known) => known.clone_from(method),
-                None => state.methods.push(method.clone()),
-            }
-        }
+        state.methods = numbered(&state.methods, &kind)?;
         let generation = state.newest.generation + 1;
         let newest = Arc::new(Release::new(generation, kind, &state.methods));
         state.all.retain(|release| release.upgrade().is_some_and(|release| release.objects() > 0));
@@ -137,7 +175,7 @@ impl Releases {
         state.newest = Arc::clone(&newest);
         // An object that sees the number finds the version: it asks under the same lock.
         self.generation.store(generation, Ordering::Release);
-        newest
+        Ok(newest)
     }
 
     /// Poisons the objects of this type, each with its next step.

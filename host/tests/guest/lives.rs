@@ -11,26 +11,14 @@ use steward_wire::Token;
 
 use super::{component, config};
 
+#[path = "../../../tests/guests/changeling/versions.rs"]
+mod versions;
+
 /// A version of the changeling. `writes`: what else is written over, and with what.
 fn version(version: &str, behaviour: &str, writes: &[(&str, &str)]) -> Arc<Plugin> {
     static GUESTS: OnceLock<Guests> = OnceLock::new();
     static LOADED: Mutex<Option<HashMap<Vec<u8>, Arc<Plugin>>>> = Mutex::new(None);
-    let mut bytes = component("changeling");
-    let behaves = format!("changeling: {behaviour}");
-    let mut all = vec![("1.0.7001", version), ("changeling: as it is....", behaves.as_str())];
-    all.extend(writes);
-    // All places are found before any is written to, so that two names may be exchanged.
-    let mut found = Vec::new();
-    for (from, to) in all {
-        assert_eq!(from.len(), to.len(), "`{from}` is written over in place");
-        let places = bytes.windows(from.len()).enumerate().filter(|(_, window)| *window == from.as_bytes());
-        let places: Vec<_> = places.map(|(at, _)| (at, to)).collect();
-        assert!(!places.is_empty(), "the changeling contains `{from}`");
-        found.extend(places);
-    }
-    for (at, to) in found {
-        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
-    }
+    let bytes = versions::version(&component("changeling"), version, behaviour, writes);
     let guests = GUESTS.get_or_init(|| Guests::new(config()).unwrap());
     let mut loaded = LOADED.lock().unwrap();
     let loaded = loaded.get_or_insert_default();
@@ -71,7 +59,7 @@ impl Living {
     }
 
     fn replace(&self, plugin: &Plugin, typeid: &str) {
-        self.releases.replace(kind(plugin, typeid));
+        self.releases.replace(kind(plugin, typeid)).unwrap();
     }
 
     fn number(&self, method: &str) -> u16 {

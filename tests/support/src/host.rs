@@ -10,7 +10,9 @@ use std::time::Instant;
 
 use steward_client::{ConnectOptions, Fork, Manager};
 use steward_host::guest::{Compiler, GuestConfig, Guests, Plugin};
-use steward_host::{AuthKey, Config, Counters, Host, Key, Limits, Registration, Role, Source, TenantConfig};
+use steward_host::{
+    AuthKey, Config, Counters, Host, Key, LazyGuests, Limits, Registration, Role, Source, TenantConfig,
+};
 use tokio::runtime::Runtime;
 
 use crate::{PACE, PATIENCE};
@@ -24,6 +26,8 @@ pub struct HostOptions {
     pub plugins: &'static [&'static str],
     /// Further types.
     pub types: Vec<Registration>,
+    /// Objects of plugins that are registered later.
+    pub guests_max: u32,
 }
 
 impl Default for HostOptions {
@@ -32,7 +36,7 @@ impl Default for HostOptions {
     fn default() -> Self {
         let limits =
             Limits { connections_per_source_max: 20_000, drain_ms: 100, token_grace_ms: 300, ..Limits::shared() };
-        Self { limits, plugins: &[], types: Vec::new() }
+        Self { limits, plugins: &[], types: Vec::new(), guests_max: 256 }
     }
 }
 
@@ -90,6 +94,7 @@ pub fn spawn_host(options: HostOptions) -> TestHost {
             TenantConfig { name: "other".into(), keys: vec![admin], types: Vec::new() },
         ],
         limits: options.limits,
+        guests: Some(LazyGuests::new(guest_config(options.guests_max))),
         ..Config::default()
     })
     .expect("the host starts");
@@ -220,15 +225,16 @@ pub fn component(name: &str) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask plugins` first", path.display()))
 }
 
+fn guest_config(objects_max: u32) -> GuestConfig {
+    GuestConfig { objects_max, ..GuestConfig::new(Compiler::InProcess) }
+}
+
 /// A plugin of this checkout, compiled once for all hosts of this process that ask at different times.
 ///
 /// # Panics
 /// If it is not built, or refused.
 pub fn plugin(name: &str) -> Arc<Plugin> {
     static GUESTS: OnceLock<Guests> = OnceLock::new();
-    let guests = GUESTS.get_or_init(|| {
-        let config = GuestConfig { objects_max: 256, ..GuestConfig::new(Compiler::InProcess) };
-        Guests::new(config).expect("wasmtime starts")
-    });
+    let guests = GUESTS.get_or_init(|| Guests::new(guest_config(256)).expect("wasmtime starts"));
     guests.load(name, &component(name)).expect("the plugin is a good one")
 }

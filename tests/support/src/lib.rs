@@ -10,6 +10,8 @@ mod host;
 mod process;
 mod raw;
 mod relay;
+#[path = "../../guests/changeling/versions.rs"]
+mod versions;
 
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,7 @@ pub use process::{ClientProcess, Role, role, steward_program};
 pub use raw::{RawClient, RawReply, call_frame};
 pub use relay::Relay;
 use steward_client::{Manager, Proxy};
+pub use versions::version;
 
 /// How long a test waits for what must happen, before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);

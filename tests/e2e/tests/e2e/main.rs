@@ -16,7 +16,11 @@ mod sessions;
 mod sign_in;
 mod stops;
 mod types;
+mod upgrades;
 mod values;
+
+#[path = "../../load.rs"]
+mod load;
 
 use steward_test_support::{HostOptions, TestHost, role, spawn_host};
 

@@ -1,0 +1,348 @@
+//! Plugins that are registered, replaced and removed while the host runs.
+//!
+//! A component comes in the arguments of a call, or in parts of its own ([`upload`]) if it is larger than a frame. It is
+//! compiled on the pool, one at a time, in the compiler's own process. Nothing of this outlives the host: what is to be
+//! there at the next start is named to that start.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use steward_objects::{Args, Param};
+use steward_wire::cbor::Reader;
+use steward_wire::{Fault, frame, value};
+
+use crate::cell::{Answer, ReplyTo};
+use crate::guest::{GuestConfig, GuestError, Guests, Plugin};
+use crate::registry::{PluginReport, RegisterError, Registered, Registration, Source};
+use crate::session::Session;
+use crate::tenant::Tenant;
+
+/// Guests that are set up when the first plugin is loaded; cloning shares them.
+#[derive(Clone, Debug)]
+pub struct LazyGuests(Arc<(GuestConfig, Mutex<Option<Guests>>)>);
+
+impl LazyGuests {
+    /// Nothing is set up yet.
+    pub fn new(config: GuestConfig) -> Self {
+        Self(Arc::new((config, Mutex::new(None))))
+    }
+
+    /// The guests, set up now if they are not.
+    ///
+    /// # Errors
+    /// As [`Guests::new`].
+    pub fn get(&self) -> Result<Guests, GuestError> {
+        let (config, made) = &*self.0;
+        let mut made = made.lock();
+        let guests = match made.take() {
+            Some(guests) => guests,
+            None => Guests::new(config.clone())?,
+        };
+        Ok(made.insert(guests).clone())
+    }
+}
+
+/// What of a plugin is registered, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InstallOptions {
+    /// Only this type of the plugin. `None`: all.
+    pub typeid: Option<String>,
+    /// The name, if it is to be another one than the plugin's. For one type only.
+    pub name: Option<String>,
+    /// Methods that clients may call; `None`: all. For one type only, and only when it is new: a replaced type exposes what it
+    /// was registered with.
+    pub exposed: Option<Vec<String>>,
+    /// Types whose names are taken are replaced, if a plugin's they are.
+    pub replaces: bool,
+}
+
+/// Why a plugin is not registered.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// The host has no such tenant.
+    #[error("there is no tenant `{0}`")]
+    UnknownTenant(String),
+    /// The host was started without guests.
+    #[error("this host takes no plugins while it runs")]
+    NoGuests,
+    /// Another component is being compiled.
+    #[error("another plugin is being compiled")]
+    Busy,
+    /// A name, or what is exposed, can only be said of one type.
+    #[error("the plugin has the types {0}: say which one")]
+    WhichType(String),
+    /// The component is not accepted.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// The type is not.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+}
+
+impl InstallError {
+    fn fault(&self) -> Fault {
+        let kind = match self {
+            Self::UnknownTenant(_) | Self::NoGuests => "Unsupported",
+            Self::Busy => "Busy",
+            Self::WhichType(_) => "ValueError",
+            Self::Guest(_) => "BadPlugin",
+            Self::Register(RegisterError::Taken(_)) => "Taken",
+            Self::Register(RegisterError::Unknown(_) | RegisterError::UnknownSource(_)) => "UnknownType",
+            Self::Register(_) => "BadRegistration",
+        };
+        let fault = Fault::refused(kind, self.to_string());
+        if matches!(self, Self::Busy) { fault.retry() } else { fault }
+    }
+}
+
+/// Compiles a component, or finds it compiled.
+pub(crate) fn load(tenant: &Tenant, component: &[u8]) -> Result<Arc<Plugin>, InstallError> {
+    let shared = &tenant.shared;
+    let guests = shared.guests.as_ref().ok_or(InstallError::NoGuests)?.get()?;
+    let _turn = shared.compiling.try_lock().ok_or(InstallError::Busy)?;
+    Ok(guests.load_unnamed(component)?)
+}
+
+/// Registers a plugin's types, all or none.
+pub(crate) fn install(
+    tenant: &Tenant,
+    plugin: &Arc<Plugin>,
+    options: InstallOptions,
+) -> Result<Vec<Registered>, InstallError> {
+    let InstallOptions { typeid, name, exposed, replaces } = options;
+    let offered = plugin.types().iter().map(|offered| &offered.info().typeid);
+    let chosen: Vec<&String> =
+        offered.filter(|offered| typeid.as_ref().is_none_or(|typeid| typeid == *offered)).collect();
+    if let ([], Some(typeid)) = (&chosen[..], typeid) {
+        return Err(RegisterError::UnknownSource(typeid).into());
+    }
+    if chosen.len() > 1 && (name.is_some() || exposed.is_some()) {
+        let all: Vec<_> = chosen.iter().map(|typeid| typeid.as_str()).collect();
+        return Err(InstallError::WhichType(all.join(", ")));
+    }
+    let registration = |offered: &String| {
+        let source = Source::Plugin { plugin: plugin.clone(), typeid: offered.clone() };
+        let typeid = name.as_ref().unwrap_or(offered);
+        Registration { exposed: exposed.clone(), ..Registration::new(typeid, source) }
+    };
+    let registered = tenant.registry.install(chosen.into_iter().map(registration).collect(), replaces)?;
+    for Registered { typeid, from, to, will_move, will_stay, note } in &registered {
+        let (from, note) = (from.as_deref(), note.as_deref());
+        tracing::info!(
+            tenant = tenant.name,
+            typeid,
+            from,
+            to,
+            will_move,
+            will_stay,
+            note,
+            "registered a plugin's type"
+        );
+    }
+    Ok(registered)
+}
+
+/// Removes a plugin's type. Its objects go on, or are poisoned; how many there are.
+pub(crate) fn remove(tenant: &Tenant, typeid: &str, poisons: bool) -> Result<usize, InstallError> {
+    let kind = tenant.registry.remove(typeid)?;
+    let objects = kind.objects();
+    tracing::info!(tenant = tenant.name, typeid, objects, poisons, "removed a plugin's type");
+    if poisons {
+        kind.poison();
+        for listed in tenant.table.list() {
+            if Arc::ptr_eq(&listed.object.kind, &kind) {
+                listed.object.cell.touch();
+            }
+        }
+    }
+    Ok(objects)
+}
+
+/// Calls one of the host's methods that concern plugins: `register`, `replace`, `remove` or `plugins`.
+pub(crate) fn call(session: &Arc<Session>, to: ReplyTo, method: &str, args: Args<'_>) {
+    let result = match method {
+        "register" | "replace" => match Wanted::read(session, method, args) {
+            Ok(wanted) => {
+                let tenant = session.tenant.clone();
+                session.tenant.shared.pool.run(Box::new(move || {
+                    let installed =
+                        wanted.component.plugin(&tenant).and_then(|plugin| install(&tenant, &plugin, wanted.options));
+                    answer(to, installed.map_err(|error| error.fault()).and_then(|registered| encode(&registered)));
+                }));
+                return;
+            }
+            Err(fault) => Err(fault),
+        },
+        "remove" => removed(session, args),
+        _ => args.bind::<0>(method, &[]).and_then(|_| {
+            let plugins: Vec<PluginReport> = session.tenant.registry.plugins();
+            encode(&plugins)
+        }),
+    };
+    answer(to, result);
+}
+
+fn removed(session: &Session, args: Args<'_>) -> Result<Vec<u8>, Fault> {
+    let params = [Param::required("typeid", "str"), Param::optional("force", "bool", "False")];
+    let [typeid, force] = args.bind::<2>("remove", &params)?;
+    let typeid: String = decode("typeid", "str", typeid)?.unwrap_or_default();
+    let poisons = decode("force", "bool", force)?.unwrap_or(false);
+    let objects = remove(&session.tenant, &typeid, poisons).map_err(|error| error.fault())?;
+    encode(&objects)
+}
+
+fn answer(to: ReplyTo, result: Result<Vec<u8>, Fault>) {
+    match result {
+        Ok(payload) => to.answer(Answer::plain(&payload), false),
+        Err(fault) => to.fail(&fault),
+    }
+}
+
+/// The arguments of `register` and `replace`.
+struct Wanted {
+    component: Component,
+    options: InstallOptions,
+}
+
+/// Where a component is.
+enum Component {
+    Bytes(Vec<u8>),
+    /// It was uploaded and compiled.
+    Loaded(Arc<Plugin>),
+}
+
+impl Wanted {
+    fn read(session: &Session, method: &str, args: Args<'_>) -> Result<Self, Fault> {
+        let params = [
+            Param::required("component", "bytes"),
+            Param::optional("typeid", "str", "None"),
+            Param::optional("name", "str", "None"),
+            Param::optional("exposed", "list[str]", "None"),
+        ];
+        let [component, typeid, name, exposed] = args.bind::<4>(method, &params)?;
+        let component = component.unwrap_or_default();
+        let component = match (Reader::new(component).bytes(), Reader::new(component).u64()) {
+            (Ok(bytes), _) => Component::Bytes(bytes.to_vec()),
+            (_, Ok(number)) => Component::Loaded(session.uploaded(number)?),
+            _ => return Err(Fault::raised("TypeError", "component must be bytes or the number of an upload")),
+        };
+        let options = InstallOptions {
+            typeid: decode("typeid", "str", typeid)?,
+            name: decode("name", "str", name)?,
+            exposed: decode("exposed", "a list of str", exposed)?,
+            replaces: method == "replace",
+        };
+        Ok(Self { component, options })
+    }
+}
+
+impl Component {
+    fn plugin(self, tenant: &Tenant) -> Result<Arc<Plugin>, InstallError> {
+        match self {
+            Self::Bytes(bytes) => load(tenant, &bytes),
+            Self::Loaded(plugin) => Ok(plugin),
+        }
+    }
+}
+
+/// An optional argument; None stands for one that was left out.
+fn decode<T: serde::de::DeserializeOwned>(name: &str, kind: &str, item: Option<&[u8]>) -> Result<Option<T>, Fault> {
+    let decoded = item.map(value::to_serde::<Option<T>>).transpose();
+    Ok(decoded.map_err(|_| Fault::raised("TypeError", format!("{name} must be {kind}")))?.flatten())
+}
+
+fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, Fault> {
+    value::from_serde(value).map_err(|error| Fault::refused("Internal", error.to_string()))
+}
+
+/// A component that a session uploads. It has one at a time.
+#[derive(Default)]
+pub(crate) struct Upload {
+    number: u64,
+    total: usize,
+    bytes: Vec<u8>,
+    plugin: Option<Arc<Plugin>>,
+}
+
+impl Upload {
+    /// The component of this number, if all of it is here.
+    pub(crate) fn plugin(&self, number: u64) -> Option<&Arc<Plugin>> {
+        self.plugin.as_ref().filter(|_| self.number == number)
+    }
+
+    /// Adds a chunk; gives the whole after the last one.
+    fn add(&mut self, part: &frame::Upload<'_>, bytes_max: usize) -> Result<Option<Vec<u8>>, Fault> {
+        if part.offset == 0 {
+            let total = usize::try_from(part.total).unwrap_or(usize::MAX);
+            if total > bytes_max {
+                *self = Self::default();
+                return Err(Fault::refused("TooLarge", format!("component is {total} bytes, limit is {bytes_max}")));
+            }
+            *self = Self { number: part.upload, total, bytes: Vec::new(), plugin: None };
+        }
+        let (has, comes) = (self.bytes.len(), part.chunk.len());
+        let fits = part.upload == self.number && part.offset == has as u64 && part.total == self.total as u64;
+        if !fits || has + comes > self.total || self.plugin.is_some() {
+            let message = format!("chunk at {} of upload {} does not follow what is here", part.offset, part.upload);
+            return Err(Fault::refused("BadUpload", message));
+        }
+        self.bytes.extend_from_slice(part.chunk);
+        Ok((self.bytes.len() == self.total).then(|| std::mem::take(&mut self.bytes)))
+    }
+}
+
+/// Takes a part of a component. The last one is answered with descriptions of what the plugin offers.
+pub(crate) fn upload(session: &Arc<Session>, to: ReplyTo, part: &frame::Upload<'_>) {
+    let Some(guests) = &session.tenant.shared.guests else { return to.fail(&InstallError::NoGuests.fault()) };
+    let whole = session.upload.lock().add(part, guests.0.0.compile_limits.component_bytes_max);
+    let component = match whole {
+        Ok(Some(component)) => component,
+        Ok(None) => return answer(to, encode(&())),
+        Err(fault) => return to.fail(&fault),
+    };
+    let (session, number) = (session.clone(), part.upload);
+    session.tenant.shared.pool.clone().run(Box::new(move || {
+        let loaded = load(&session.tenant, &component).map_err(|error| error.fault());
+        answer(
+            to,
+            loaded.and_then(|plugin| {
+                let infos: Vec<_> = plugin.types().iter().map(|offered| offered.info().clone()).collect();
+                let mut upload = session.upload.lock();
+                if upload.number == number {
+                    upload.plugin = Some(plugin);
+                }
+                encode(&infos)
+            }),
+        );
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(upload: u64, offset: u64, total: u64, chunk: &[u8]) -> frame::Upload<'_> {
+        frame::Upload { seq: 1, upload, offset, total, chunk }
+    }
+
+    #[test]
+    fn chunks_that_follow_each_other_are_the_whole() {
+        let mut upload = Upload::default();
+        assert_eq!(upload.add(&part(1, 0, 5, b"ab"), 5).unwrap(), None);
+        assert_eq!(upload.add(&part(1, 2, 5, b"cde"), 5).unwrap(), Some(b"abcde".to_vec()));
+        // Another one takes its place, however far it came.
+        assert_eq!(upload.add(&part(2, 0, 5, b"ab"), 5).unwrap(), None);
+        assert_eq!(upload.add(&part(3, 0, 1, b"x"), 5).unwrap(), Some(b"x".to_vec()));
+    }
+
+    #[test]
+    fn chunks_that_do_not_follow_are_refused() {
+        let mut upload = Upload::default();
+        upload.add(&part(1, 0, 5, b"ab"), 5).unwrap();
+        for bad in [part(1, 3, 5, b"x"), part(2, 2, 5, b"x"), part(1, 2, 6, b"x"), part(1, 2, 5, b"wxyz")] {
+            assert_eq!(upload.add(&bad, 5).unwrap_err().kind, "BadUpload");
+        }
+        assert_eq!(upload.add(&part(1, 0, 6, b"x"), 5).unwrap_err().kind, "TooLarge");
+        assert_eq!(upload.add(&part(1, 1, 6, b"x"), 5).unwrap_err().kind, "BadUpload");
+    }
+}
