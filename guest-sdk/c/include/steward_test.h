@@ -37,6 +37,8 @@
 void st_test(const char *name, const char *script);
 /// Runs a script that must go wrong, with a message that contains `why`.
 void st_test_refuses(const char *name, const char *script, const char *why);
+/// What is wrong with a signature, and where; empty if nothing is. Valid until the next call.
+const char *st_test_signature(const char *signature);
 /// Says how many scripts there were. Returns main()'s result: 0 if all went well.
 int st_test_end(void);
 

@@ -436,11 +436,12 @@ static st_plan *read_signature(struct text *t) {
         if (!read_param(t, p, &only_by_name, &defaults)) {
             return NULL;
         }
+        if (p->kind == KIND_REST && was_only_by_name) {
+            (void)wrong(t, "there is a second `*`");
+        }
         for (uint8_t at = 0; at < plan.params_count; at++) {
             if (params[at].kind == KIND_KEYWORDS) {
                 (void)wrong(t, "nothing follows `**`");
-            } else if (p->kind == KIND_REST && was_only_by_name) {
-                (void)wrong(t, "there is a second `*`");
             } else if (st_str_equal(params[at].name, p->name)) {
                 (void)wrong(t, "there are two parameters of this name");
             } else if (p->kind == KIND_NORMAL && p->default_text.ptr == NULL && params[at].default_text.ptr != NULL) {

@@ -514,12 +514,10 @@ static void step(struct thing *thing, steward_plugin_types_input_t *input) {
 
 static void step_call(struct thing *thing, struct made_call *call) {
     call->is_issued = true;
-    uint8_t *args = copy_bytes(call->args, call->args_len);
     steward_plugin_types_input_t input = {
         .tag = STEWARD_PLUGIN_TYPES_INPUT_CALL,
-        .val.call = {.id = call->id, .method = call->method, .owner = {call->session, 1}, .args = {args, call->args_len}}};
+        .val.call = {.id = call->id, .method = call->method, .owner = {call->session, 1}, .args = {call->args, call->args_len}}};
     step(thing, &input);
-    free(args);
 }
 
 static void step_cancel(struct thing *thing, struct made_call *call, uint8_t why) {
@@ -941,6 +939,16 @@ void st_test_refuses(const char *name, const char *script, const char *why) {
         run.failed++;
         (void)fprintf(stderr, "%s: says: %s\n    should say: %s\n", name, run.why, why);
     }
+}
+
+const char *st_test_signature(const char *signature) {
+    struct text t = {signature, signature + strlen(signature), NULL};
+    st_plan *plan = read_signature(&t);
+    (void)snprintf(run.why, sizeof run.why, "%s%s%.*s", plan == NULL ? t.error : "", plan == NULL ? ", at " : "",
+                   plan == NULL ? (int)(t.end - t.at) : 0, t.at);
+    free(plan);
+    turn_over();
+    return run.why;
 }
 
 int st_test_end(void) {

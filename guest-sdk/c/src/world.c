@@ -102,6 +102,15 @@ static bool load_field(const st_field *field, void *self, st_reader *reader) {
     return true;
 }
 
+/// Whether there is nothing to save: a kept item that is none, which is not a kept null.
+static bool is_none(const st_field *field, const void *self) {
+    st_any value = {(uint8_t *)"", 0, false};
+    if (field->kind == ST_FIELD_ANY) {
+        memcpy(&value, (const uint8_t *)self + field->offset, sizeof value);
+    }
+    return value.ptr == NULL;
+}
+
 /// The state: `[wake-at or null, {field: value} or null, what ST_SAVE wrote or null]`.
 static void save(const object *o, st_writer *out) {
     const st_part *fields = part_of(o->type, ST_PART_FIELDS), *own = part_of(o->type, ST_PART_SAVE);
@@ -112,10 +121,16 @@ static void save(const object *o, st_writer *out) {
         st_put_null(out);
     }
     if (fields != NULL) {
-        st_put_dict(out, fields->fields_count);
+        uint32_t count = fields->fields_count;
         for (uint32_t at = 0; at < fields->fields_count; at++) {
-            st_put_text(out, fields->fields[at].name);
-            save_field(&fields->fields[at], o->self, out);
+            count -= is_none(&fields->fields[at], o->self);
+        }
+        st_put_dict(out, count);
+        for (uint32_t at = 0; at < fields->fields_count; at++) {
+            if (!is_none(&fields->fields[at], o->self)) {
+                st_put_text(out, fields->fields[at].name);
+                save_field(&fields->fields[at], o->self, out);
+            }
         }
     } else {
         st_put_null(out);
