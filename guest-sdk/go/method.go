@@ -43,6 +43,8 @@ type method struct {
 	// place is the function for errors: Queue.put.
 	place string
 	slots []slot
+	// values are the arguments of a call by reflection.
+	values []reflect.Value
 }
 
 // thunk calls a function with its arguments bound to the method's slots, and appends the encoded result.
@@ -85,7 +87,10 @@ func (m *method) bind() {
 	m.slots = make([]slot, len(m.params))
 	if receiver > 0 {
 		m.result = resultOf(m, t)
-		m.thunk = m.of.fast(m.function.Interface())
+		// A slice or keywords as the only parameter bind in their own way.
+		if len(m.params) == 0 || m.params[0].Kind < world.Rest {
+			m.thunk = m.of.fast(m.function.Interface())
+		}
 		if m.thunk == nil {
 			m.thunk = reflected(m.function, receiver, first)
 		}
@@ -255,22 +260,28 @@ func unencodable(err error) error {
 	return nil
 }
 
+// arguments decodes what the slots have into values that are used again for the next call.
 func (m *method) arguments(t reflect.Type, object any, c *Context, receiver, first int) ([]reflect.Value, error) {
-	values := make([]reflect.Value, t.NumIn())
+	if m.values == nil {
+		m.values = make([]reflect.Value, t.NumIn())
+		for at := range m.params {
+			m.values[first+at] = reflect.New(t.In(first + at)).Elem()
+		}
+	}
 	if receiver > 0 {
-		values[0] = reflect.ValueOf(object)
+		m.values[0] = reflect.ValueOf(object)
 	}
 	if first > receiver {
-		values[receiver] = reflect.ValueOf(c)
+		m.values[receiver] = reflect.ValueOf(c)
 	}
 	for at := range m.params {
-		value := reflect.New(t.In(first + at)).Elem()
+		value := m.values[first+at]
+		value.SetZero()
 		if err := m.argument(at, value); err != nil {
 			return nil, err
 		}
-		values[first+at] = value
 	}
-	return values, nil
+	return m.values, nil
 }
 
 // construct makes an object.

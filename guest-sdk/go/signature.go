@@ -103,7 +103,8 @@ func parseLiteral(text string) ([]byte, error) {
 	if whole, err := strconv.ParseInt(text, 10, 64); err == nil {
 		return cbor.AppendInt(nil, whole), nil
 	}
-	if value, err := strconv.ParseFloat(text, 64); err == nil {
+	// Not Go's own forms: Inf, 0x1p-2, 1_000.
+	if value, err := strconv.ParseFloat(text, 64); err == nil && strings.Trim(text, "0123456789.eE+-") == "" {
 		return cbor.AppendFloat(nil, value), nil
 	}
 	first, last := text[0], text[len(text)-1]

@@ -58,6 +58,8 @@ func init() {
 		guest.Read("Items"),
 		guest.Read("Keys"),
 		guest.Method("Setdefault(key, default=None)"),
+		guest.Method("Update(*other, **kwargs)"),
+		guest.Method("Pop(key, *default)"),
 		guest.Read("Values"),
 		guest.Read("Value", guest.Named("#GETVALUE")),
 		guest.Read("Str", guest.Named("__str__")),
