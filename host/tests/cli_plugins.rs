@@ -48,9 +48,26 @@ fn completions_complete_the_commands() {
 fn every_command_has_help_with_an_example() {
     let home = Home::new();
     let help = home.done(&["--help"]);
-    for command in
-        ["serve", "demo", "call", "create", "types", "objects", "delete", "check", "bench", "context", "completions"]
-    {
+    for command in [
+        "serve",
+        "demo",
+        "call",
+        "create",
+        "types",
+        "objects",
+        "delete",
+        "new",
+        "build",
+        "test",
+        "check",
+        "run",
+        "dev",
+        "bindings",
+        "doctor",
+        "bench",
+        "context",
+        "completions",
+    ] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
         let help = home.done(&[command, "--help"]);
         assert!(help.contains("Example"), "{command}: {help}");

@@ -42,7 +42,7 @@ Then, with `mod limiter;` and the crate steward-client:
 
 impl Bindings {
     pub(crate) fn run(self) -> Outcome {
-        let guests = plugins::guests(plugins::config())?;
+        let guests = plugins::guests(plugins::authors_config())?;
         let text = module(&*plugins::load(&guests, &self.plugin)?);
         let Some(output) = self.output else {
             print(&text)?;

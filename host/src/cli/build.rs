@@ -88,7 +88,7 @@ impl Build {
         };
         steward_build::write_whole(&output, &component).map_err(failed)?;
         // Asked what it offers, a plugin that no host would take is found here.
-        let guests = plugins::guests(plugins::config())?;
+        let guests = plugins::guests(plugins::authors_config())?;
         let plugin = plugins::load(&guests, &output)?;
         let types: Vec<_> = plugin
             .types()

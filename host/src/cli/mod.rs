@@ -14,6 +14,7 @@ mod create;
 mod deadlocks;
 mod delete;
 mod demo;
+mod dev;
 mod doctor;
 mod failure;
 mod format;
@@ -81,6 +82,7 @@ enum Command {
     Unregister(register::Unregister),
     Check(check::Check),
     Run(run::Run),
+    Dev(dev::Dev),
     Bindings(bindings::Bindings),
     Bench(bench::Bench),
     Context(context::Context),
@@ -113,6 +115,7 @@ impl Command {
             | Self::Delete(_)
             | Self::New(_)
             | Self::Run(_)
+            | Self::Dev(_)
             | Self::Bindings(_)
             | Self::Test(_)
             | Self::Unregister(_)
@@ -139,6 +142,7 @@ impl Command {
             Self::Unregister(command) => command.run(),
             Self::Check(command) => command.run(),
             Self::Run(command) => command.run(),
+            Self::Dev(command) => command.run(),
             Self::Bindings(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::Context(command) => command.run(),

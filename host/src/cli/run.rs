@@ -48,7 +48,7 @@ const WRONG: &str = "BadLine";
 
 impl Run {
     pub(crate) fn run(self) -> Outcome {
-        let guests = plugins::guests(plugins::config())?;
+        let guests = plugins::guests(plugins::authors_config())?;
         let plugin = plugins::load(&guests, &self.plugin)?;
         let mut stage = Stage::new(&plugin);
         let reload = |stage: &mut Stage, file: Option<&str>| {
