@@ -151,6 +151,49 @@ fn plugin_in_go_is_written_built_tested_checked_and_tried() {
     journey("go");
 }
 
+#[test]
+fn upgrade_is_safe_or_breaking_or_impossible() {
+    let author = Author::new();
+    author.done(&["new", "--lang", "c", "hatch"], "");
+    let source = author.0.path().join("hatch/hatch.c");
+    let original = std::fs::read_to_string(&source).unwrap();
+    author.done(&["build", "hatch", "--fetch", "-o", "old.wasm"], "");
+    for (from, to, verdict, what) in [
+        ("0.1.0", "0.2.0", "safe", ""),
+        ("\"leave()\"", "\"go()\"", "breaking", "method `Hatch.leave` is gone"),
+        ("places: int = 1", "places: int = 2", "breaking", "default of `places` of `Hatch` was 1, and is 2 now"),
+        ("\"Hatch(places", "\"Hatch as Gap(places", "impossible", "type `Hatch` is gone"),
+        (", free, saves)", ", free)", "impossible", "version 0.1.0 cannot be saved and loaded"),
+    ] {
+        std::fs::write(&source, original.replace(from, to)).unwrap();
+        author.done(&["build", "hatch", "--fetch", "-o", "new.wasm"], "");
+        let ran = author.run(author.0.path(), &["check", "new.wasm", "--against", "old.wasm", "--json"], "");
+        let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        let upgrade = &report["upgrades"][0];
+        assert_eq!(
+            (upgrade["verdict"].as_str(), ran.status),
+            (Some(verdict), i32::from(verdict != "safe")),
+            "{report}"
+        );
+        assert!(what.is_empty() || upgrade["changes"].to_string().contains(what), "{upgrade}");
+    }
+}
+
+#[test]
+fn project_in_no_language_and_mistakes_in_one_are_told() {
+    let author = Author::new();
+    author.0.fails(&["build", author.0.path().to_str().unwrap()], 2, "no Cargo.toml, no go.mod and no .c file");
+    author.0.fails(&["new", "--lang", "rust", "Not A Name"], 2, "is no name for a project");
+    author.0.fails(&["new", "--lang", "rust", "queue"], 2, "`Queue` is a built-in type");
+    author.0.fails(&["new", "--lang", "cobol", "x"], 2, "known are rust, c, go");
+    author.done(&["new", "--lang", "c", "flap"], "");
+    assert_eq!(author.run(author.0.path(), &["new", "--lang", "c", "flap"], "").status, 2, "it is there already");
+    std::fs::write(author.0.path().join("flap/flap.c"), "int main(void) { return nothing; }").unwrap();
+    let ran = author.run(author.0.path(), &["build", "flap", "--fetch"], "");
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.stderr.contains("nothing"), "the compiler says what is wrong: {}", ran.stderr);
+}
+
 /// Every command of the page does what the page says.
 ///
 /// A line that starts with `$` is a command; those behind it with `>` are typed to it; all others are what it prints, spaces aside, `…` standing

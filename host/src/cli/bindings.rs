@@ -43,7 +43,8 @@ Then, with `mod limiter;` and the crate steward-client:
 impl Bindings {
     pub(crate) fn run(self) -> Outcome {
         let guests = plugins::guests(plugins::authors_config())?;
-        let text = module(&*plugins::load(&guests, &self.plugin)?);
+        let plugin = plugins::load(&guests, &self.plugin)?;
+        let text = module(&plugin);
         let Some(output) = self.output else {
             print(&text)?;
             return Ok(ExitCode::SUCCESS);
@@ -88,7 +89,7 @@ fn module(plugin: &Plugin) -> String {
         "//! Typed proxies of a plugin. Written by `steward bindings rust`, which writes it anew: do not edit.\n\n"
             .to_owned();
     text.push_str(
-        "#![allow(dead_code, clippy::all, reason = \"written by a program, for whatever may be called\")]\n\n",
+        "#![allow(dead_code, unreachable_pub, clippy::all, reason = \"written by a program, for whatever may be called\")]\n\n",
     );
     match (uses("DeserializeOwned"), uses("impl Serialize")) {
         (true, true) => text.push_str("use serde::{Serialize, de::DeserializeOwned};\n"),

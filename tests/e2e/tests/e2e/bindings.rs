@@ -1,6 +1,9 @@
 //! Proxies that `steward bindings` has written: they are what it writes, they compile, and they call what they say.
 
+// As they were written: that is compared.
+#[rustfmt::skip]
 mod leaderboard;
+#[rustfmt::skip]
 mod rate_limiter;
 
 use std::path::Path;
