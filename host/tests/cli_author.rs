@@ -2,10 +2,10 @@
 
 mod cli_support;
 
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use cli_support::{Home, Ran};
+use cli_support::{Home, Host, Ran};
 
 /// A home of its own, but for what takes long to fetch and to compile and is the same for all.
 struct Author(Home);
@@ -20,9 +20,9 @@ impl Author {
         Self(home)
     }
 
-    fn run(&self, args: &[&str], script: &str) -> Ran {
+    fn command(&self, folder: &Path, args: &[&str]) -> Command {
         let mut command = self.0.command(args);
-        command.current_dir(self.0.path()).env("CARGO_TARGET_DIR", target().join("author"));
+        command.current_dir(folder).env("CARGO_TARGET_DIR", target().join("author"));
         // Those of this machine, which a home of its own hides.
         for (variable, below_home) in
             [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup"), ("GOCACHE", ".cache/go-build")]
@@ -30,7 +30,11 @@ impl Author {
             let home = PathBuf::from(std::env::var_os("HOME").expect("there is a home"));
             command.env(variable, std::env::var_os(variable).map_or_else(|| home.join(below_home), PathBuf::from));
         }
-        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        command
+    }
+
+    fn run(&self, folder: &Path, args: &[&str], script: &str) -> Ran {
+        let mut child = self.command(folder, args).stdin(Stdio::piped()).spawn().unwrap();
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), script.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -39,7 +43,7 @@ impl Author {
 
     #[track_caller]
     fn done(&self, args: &[&str], script: &str) -> String {
-        let ran = self.run(args, script);
+        let ran = self.run(self.0.path(), args, script);
         assert_eq!(ran.status, 0, "{args:?}\n{}\n{}", ran.stdout, ran.stderr);
         ran.stdout
     }
@@ -54,7 +58,7 @@ fn target() -> PathBuf {
 
 /// What every language's new project does at the prompt.
 const SCRIPT: &str = "\
-t = Turnstile()
+t = Wicket()
 t.enter()
 t.enter() &
 as s2
@@ -64,15 +68,15 @@ jobs
 deadline 2
 t.leave()
 t.enter(1)
-Turnstile(0)
+Wicket(0)
 reload
 t.leave()
 t.leave()
-help Turnstile
+help Wicket
 ";
 
 const TRANSCRIPT: &str = "\
-> t = Turnstile()
+> t = Wicket()
 > t.enter()
 True
 > t.enter() &
@@ -90,16 +94,16 @@ True
 > t.leave()
 [1] done: True
 > t.enter(1)
-TypeError: Turnstile.enter() takes 1 positional argument but 2 were given
-> Turnstile(0)
+TypeError: Wicket.enter() takes 1 positional argument but 2 were given
+> Wicket(0)
 ValueError: places must be at least 1
 > reload
-Turnstile 0.1.0 → 0.1.0: 1 moved
+Wicket 0.1.0 → 0.1.0: 1 moved
 > t.leave()
 > t.leave()
 ValueError: nobody is inside
-> help Turnstile
-Turnstile(places: int = 1)
+> help Wicket
+Wicket(places: int = 1)
       Lets so many callers in at a time; the others wait in turn.
 
   enter()
@@ -117,17 +121,18 @@ Turnstile(places: int = 1)
 /// New, build, test, check, run.
 fn journey(lang: &str) {
     let author = Author::new();
-    assert_eq!(author.done(&["new", "--lang", lang, "turnstile"], ""), "turnstile\n");
-    let built = author.done(&["build", "turnstile", "--fetch"], "");
+    assert_eq!(author.done(&["new", "--lang", lang, "wicket"], ""), "wicket\n");
+    let built = author.done(&["build", "wicket", "--fetch"], "");
     let fields: Vec<_> = built.trim_end().split('\t').collect();
-    assert_eq!((fields[0], fields[2]), ("turnstile/turnstile.wasm", "Turnstile 0.1.0"), "{built}");
-    author.done(&["test", "turnstile", "--fetch"], "");
-    let report = author.done(&["check", "turnstile/turnstile.wasm", "--json"], "");
+    assert_eq!((fields[0], fields[2]), ("wicket/wicket.wasm", "Wicket 0.1.0"), "{built}");
+    author.done(&["test", "wicket", "--fetch"], "");
+    let report = author.done(&["check", "wicket/wicket.wasm", "--json"], "");
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["sdk"], format!("{lang} {}", env!("CARGO_PKG_VERSION")), "{report}");
-    assert_eq!(report["imports"], serde_json::json!(["steward:plugin/host@0.1.0"]), "{report}");
+    let imports = report["imports"].as_array().unwrap();
+    assert!(imports.iter().all(|import| import.as_str().unwrap().starts_with("steward:plugin/")), "{report}");
     assert_eq!(report["warnings"], serde_json::json!([]), "{report}");
-    let transcript = author.done(&["run", "turnstile/turnstile.wasm"], SCRIPT);
+    let transcript = author.done(&["run", "wicket/wicket.wasm"], SCRIPT);
     assert_eq!(transcript, TRANSCRIPT, "{transcript}");
 }
 
@@ -144,4 +149,103 @@ fn plugin_in_c_is_written_built_tested_checked_and_tried() {
 #[test]
 fn plugin_in_go_is_written_built_tested_checked_and_tried() {
     journey("go");
+}
+
+#[test]
+fn upgrade_is_safe_or_breaking_or_impossible() {
+    let author = Author::new();
+    author.done(&["new", "--lang", "c", "hatch"], "");
+    let source = author.0.path().join("hatch/hatch.c");
+    let original = std::fs::read_to_string(&source).unwrap();
+    author.done(&["build", "hatch", "--fetch", "-o", "old.wasm"], "");
+    for (from, to, verdict, what) in [
+        ("0.1.0", "0.2.0", "safe", ""),
+        ("\"leave()\"", "\"go()\"", "breaking", "method `Hatch.leave` is gone"),
+        ("places: int = 1", "places: int = 2", "breaking", "default of `places` of `Hatch` was 1, and is 2 now"),
+        ("\"Hatch(places", "\"Hatch as Gap(places", "impossible", "type `Hatch` is gone"),
+        (", free, saves)", ", free)", "impossible", "version 0.1.0 cannot be saved and loaded"),
+    ] {
+        std::fs::write(&source, original.replace(from, to)).unwrap();
+        author.done(&["build", "hatch", "--fetch", "-o", "new.wasm"], "");
+        let ran = author.run(author.0.path(), &["check", "new.wasm", "--against", "old.wasm", "--json"], "");
+        let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        let upgrade = &report["upgrades"][0];
+        assert_eq!(
+            (upgrade["verdict"].as_str(), ran.status),
+            (Some(verdict), i32::from(verdict != "safe")),
+            "{report}"
+        );
+        assert!(what.is_empty() || upgrade["changes"].to_string().contains(what), "{upgrade}");
+    }
+}
+
+#[test]
+fn project_in_no_language_and_mistakes_in_one_are_told() {
+    let author = Author::new();
+    author.0.fails(&["build", author.0.path().to_str().unwrap()], 2, "no Cargo.toml, no go.mod and no .c file");
+    author.0.fails(&["new", "--lang", "rust", "Not A Name"], 2, "is no name for a project");
+    author.0.fails(&["new", "--lang", "rust", "queue"], 2, "`Queue` is a built-in type");
+    author.0.fails(&["new", "--lang", "cobol", "x"], 2, "known are rust, c, go");
+    author.done(&["new", "--lang", "c", "flap"], "");
+    assert_eq!(author.run(author.0.path(), &["new", "--lang", "c", "flap"], "").status, 2, "it is there already");
+    std::fs::write(author.0.path().join("flap/flap.c"), "int main(void) { return nothing; }").unwrap();
+    let ran = author.run(author.0.path(), &["build", "flap", "--fetch"], "");
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.stderr.contains("nothing"), "the compiler says what is wrong: {}", ran.stderr);
+}
+
+/// Every command of the page does what the page says.
+///
+/// A line that starts with `$` is a command; those behind it with `>` are typed to it; all others are what it prints, spaces aside, `…` standing
+/// for anything.
+#[test]
+fn page_about_plugins_does_what_it_says() {
+    let page = include_str!("../../docs/plugins.md");
+    let author = Author::new();
+    let mut folder = author.0.path().to_owned();
+    let mut hosts: Vec<Host> = Vec::new();
+    let mut commands = 0;
+    for block in page.split("```console\n").skip(1).map(|block| block.split("```").next().unwrap()) {
+        for command in block.split("$ ").skip(1) {
+            let (command, shown) = command.split_once('\n').unwrap();
+            let args: Vec<_> = command.split_whitespace().collect();
+            commands += 1;
+            match args[..] {
+                ["cd", to] => folder = folder.join(to),
+                ["cp", from, to] => drop(std::fs::copy(folder.join(from), folder.join(to)).unwrap()),
+                ["steward", ref args @ .., "&"] => {
+                    let args = [args, &["--quic", "127.0.0.1:0"]].concat();
+                    let host = Host::start(author.command(&folder, &args));
+                    host.wait_for("ready in");
+                    hosts.push(host);
+                }
+                ["steward", ref args @ ..] => {
+                    let typed: Vec<_> = shown.lines().filter_map(|line| line.strip_prefix("> ")).collect();
+                    let ran = author.run(&folder, args, &typed.join("\n"));
+                    assert_eq!(ran.status, 0, "{command}\n{}\n{}", ran.stdout, ran.stderr);
+                    assert!(is_shown(&ran.stdout, shown), "{command}\n{}\nwhere the page has\n{shown}", ran.stdout);
+                }
+                _ => panic!("no command that a page should have: {command}"),
+            }
+        }
+    }
+    assert!(commands > 20, "{commands}");
+}
+
+/// Whether text is as a page shows it.
+fn is_shown(text: &str, shown: &str) -> bool {
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (text, shown) = (words(text), words(shown));
+    let mut parts = shown.split('…').map(str::trim);
+    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    let mut ends_open = false;
+    for part in parts {
+        ends_open = part.is_empty();
+        match rest.find(part) {
+            // The last of what is shown must also be the last of the text.
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    ends_open || rest.is_empty()
 }

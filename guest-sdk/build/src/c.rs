@@ -68,6 +68,11 @@ pub fn test(folder: &Path, test: &Path, toolchains: &Toolchains) -> Result<(), B
     run(&mut Command::new(&program))
 }
 
+/// The compiler that would be used.
+pub(crate) fn probe(toolchains: &Toolchains) -> Result<String, BuildError> {
+    Ok(compiler(toolchains)?.get_program().to_string_lossy().into_owned())
+}
+
 /// A compiler that makes WebAssembly: of the machine if it can, else zig.
 fn compiler(toolchains: &Toolchains) -> Result<Command, BuildError> {
     for clang in ["clang", "clang-22", "clang-21", "clang-20", "clang-19"] {

@@ -160,6 +160,21 @@ pub fn build(folder: &Path, toolchains: &Toolchains, profile: Profile) -> Result
     }
 }
 
+/// What plugins of a language would be built with in a folder: programs and versions, for people.
+///
+/// # Errors
+/// [`BuildError::Missing`] with the command that gets it.
+pub fn probe(language: Language, folder: &Path, toolchains: &Toolchains) -> Result<String, BuildError> {
+    match language {
+        Language::Rust => {
+            rust::ensure_target(folder, toolchains)?;
+            toolchains::ask(Path::new("cargo"), &["--version"])
+        }
+        Language::C => c::probe(toolchains),
+        Language::Go => toolchains.go().map(|found| format!("{} at {}", found.version, found.program.display())),
+    }
+}
+
 /// Runs the native tests of the project in a folder; what they say goes to standard error. Those of a project in C are in its folder `test`.
 ///
 /// # Errors

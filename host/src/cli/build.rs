@@ -1,6 +1,6 @@
 //! `steward build`: a project's component.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -83,12 +83,12 @@ impl Build {
             None => {
                 let mut name = dir.file_name().unwrap_or("plugin".as_ref()).to_owned();
                 name.push(".wasm");
-                self.dir.join(name)
+                if self.dir == Path::new(".") { name.into() } else { self.dir.join(name) }
             }
         };
         steward_build::write_whole(&output, &component).map_err(failed)?;
         // Asked what it offers, a plugin that no host would take is found here.
-        let guests = plugins::guests(plugins::config())?;
+        let guests = plugins::guests(plugins::authors_config())?;
         let plugin = plugins::load(&guests, &output)?;
         let types: Vec<_> = plugin
             .types()

@@ -85,7 +85,7 @@ struct Limits {
 impl Check {
     pub(crate) fn run(self) -> Outcome {
         let component = read(&self.plugin)?;
-        let mut config = plugins::config();
+        let mut config = plugins::authors_config();
         // An author wants to know how long compiling takes, too.
         config.cache = None;
         let GuestConfig { step_cpu_ms, memory_bytes_max, wasm_stack_bytes, parked_max, .. } = config;

@@ -3,6 +3,7 @@
 //! stdout is data, stderr is everything else, and the exit status is the effect of what was asked for ([`failure::Status`]).
 
 mod bench;
+mod bindings;
 mod build;
 mod call;
 mod check;
@@ -13,6 +14,8 @@ mod create;
 mod deadlocks;
 mod delete;
 mod demo;
+mod dev;
+mod doctor;
 mod failure;
 mod format;
 mod json;
@@ -81,8 +84,11 @@ enum Command {
     Unregister(register::Unregister),
     Check(check::Check),
     Run(run::Run),
+    Dev(dev::Dev),
+    Bindings(bindings::Bindings),
     Bench(bench::Bench),
     Context(context::Context),
+    Doctor(doctor::Doctor),
     Completions(completions::Completions),
     /// Compiles one component for a host that started this process.
     #[command(hide = true)]
@@ -105,12 +111,15 @@ impl Command {
             Self::Plugins(command) => command.format.json,
             Self::Register(command) => command.format.json,
             Self::Check(command) => command.format.json,
+            Self::Doctor(command) => command.format.json,
             Self::Bench(command) => command.format.json,
             Self::Context(command) => command.json(),
             Self::Demo(_)
             | Self::Delete(_)
             | Self::New(_)
             | Self::Run(_)
+            | Self::Dev(_)
+            | Self::Bindings(_)
             | Self::Test(_)
             | Self::Unregister(_)
             | Self::Completions(_)
@@ -137,8 +146,11 @@ impl Command {
             Self::Unregister(command) => command.run(),
             Self::Check(command) => command.run(),
             Self::Run(command) => command.run(),
+            Self::Dev(command) => command.run(),
+            Self::Bindings(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::Context(command) => command.run(),
+            Self::Doctor(command) => command.run(),
             Self::Completions(command) => command.run(),
             Self::CompileComponent => Ok(steward_host::guest::compile_main()),
             Self::DemoWorker(command) => command.run(),

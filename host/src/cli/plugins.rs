@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use steward_host::guest::{CacheConfig, Compiler, GuestConfig, GuestError, Guests, Plugin};
+use steward_host::guest::{CacheConfig, CompileLimits, Compiler, GuestConfig, GuestError, Guests, Plugin};
 use steward_host::{Registration, Source};
 
 use super::failure::{Failure, Status};
@@ -21,6 +21,14 @@ pub(crate) fn config() -> GuestConfig {
         config.cache = Some(CacheConfig::new(cache.join("components"), data.join("keys").join("cache.key")));
     }
     config
+}
+
+/// How authors' commands run guests: as a host does, but with patience for compiling. An author's machine is trusted with the plugin, and may be
+/// slower than a host; the time it took, `steward check` says.
+pub(crate) fn authors_config() -> GuestConfig {
+    let config = config();
+    let compile_limits = CompileLimits { cpu_s_max: 120, wall_ms_max: 300_000, ..config.compile_limits };
+    GuestConfig { compile_limits, ..config }
 }
 
 /// What runs guests.

@@ -66,6 +66,12 @@ impl Register {
     }
 }
 
+/// Registers a component's types, or makes it their newest version: what became of each, in lines.
+pub(crate) fn replace(connect: &Connect, component: &[u8]) -> Result<Vec<String>, Failure> {
+    let registered = connect.run(async |manager| Ok(manager.register(component, true).await?))?;
+    Ok(registered.iter().map(|registered| printable(&line(registered))).collect())
+}
+
 /// `RateLimiter 1.0.0 → 1.1.0: 412 objects will move`.
 fn line(registered: &Registered) -> String {
     let Registered { typeid, from, to, will_move, will_stay, .. } = registered;

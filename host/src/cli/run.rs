@@ -1,5 +1,6 @@
 //! `steward run`: a prompt to create and call a plugin's objects, without a host.
 
+mod editor;
 mod line;
 mod stage;
 
@@ -8,9 +9,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::failure::{Failure, Outcome};
-use super::format::{line as print_line, print};
-use super::plugins;
+use super::format::line as print_line;
 use super::repr::printable;
+use super::{paths, plugins};
+use editor::Terminal;
 use line::Line;
 use stage::{Stage, Wrong};
 
@@ -48,7 +50,7 @@ const WRONG: &str = "BadLine";
 
 impl Run {
     pub(crate) fn run(self) -> Outcome {
-        let guests = plugins::guests(plugins::config())?;
+        let guests = plugins::guests(plugins::authors_config())?;
         let plugin = plugins::load(&guests, &self.plugin)?;
         let mut stage = Stage::new(&plugin);
         let reload = |stage: &mut Stage, file: Option<&str>| {
@@ -95,21 +97,19 @@ fn transcript(stage: &mut Stage, lines: impl Read, reload: &Reload<'_>) -> Resul
 
 /// Runs lines as they are typed.
 fn prompt(stage: &mut Stage, reload: &Reload<'_>) -> Result<(), Failure> {
-    let mut stdin = std::io::stdin().lock();
+    let history = paths::data_dir().ok().map(|dir| dir.join("run-history"));
+    let mut terminal = Terminal::new(history);
     loop {
-        print("> ")?;
-        let mut line = String::new();
-        let read = stdin.read_line(&mut line).map_err(|error| Failure::usage(format!("cannot read: {error}")))?;
-        if read == 0 {
-            return print_line("");
-        }
+        let line = terminal.line(|before| stage.completions(before));
+        let Some(line) = line.map_err(|error| Failure::usage(format!("cannot read: {error}")))? else { return Ok(()) };
         match one(stage, &line, reload) {
             Ok(true) => {}
-            Ok(false) => return Ok(()),
-            // Whoever types can type it again.
-            Err(failure) => {
-                failure.report(false);
+            Ok(false) => {
+                terminal.remember();
+                return Ok(());
             }
+            // Whoever types can type it again.
+            Err(failure) => drop(failure.report(false)),
         }
     }
 }

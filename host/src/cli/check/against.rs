@@ -132,7 +132,9 @@ fn tried(old: &Arc<PluginType>, new: &Arc<PluginType>) -> Option<Change> {
         calls_made += 1;
         call(calls_made, place, &args);
     }
-    releases.replace(Arc::clone(new));
+    if let Err(error) = releases.replace(Arc::clone(new)) {
+        return Some(Change { verdict: Verdict::Impossible, what: error.to_string() });
+    }
     // `[[], {}]`; any step moves it.
     call(calls_made + 1, common::REPR, &[0x82, 0x80, 0xa0]);
     let why = releases.report().not_moved_last?;

@@ -127,6 +127,34 @@ impl Stage {
         std::mem::take(&mut self.said)
     }
 
+    /// The words that may stand at the end of a line, and how many of its last characters they replace.
+    pub(super) fn completions(&self, before: &str) -> (usize, Vec<String>) {
+        let word_at = before.rfind(|char: char| !(char == '_' || char.is_ascii_alphanumeric())).map_or(0, |at| at + 1);
+        // What stands before a word is ASCII, or a character of several bytes that is none of a name.
+        let Some(word) = before.get(word_at..) else { return (0, Vec::new()) };
+        let object = before[..word_at].strip_suffix('.').map(|before| {
+            before.rsplit(|char: char| !(char == '_' || char.is_ascii_alphanumeric())).next().unwrap_or_default()
+        });
+        let mut words: Vec<String> = match object {
+            Some(name) => {
+                let info = self.names.get(name).map(|ident| &self.objects[ident].info);
+                let methods = info.into_iter().flat_map(|info| &info.methods).filter(|method| method.exposed);
+                methods.map(|method| format!("{}(", method.name)).collect()
+            }
+            None => {
+                let mut words: Vec<_> = self.names.keys().cloned().collect();
+                words.extend(self.types.iter().map(|offered| format!("{}(", offered.newest().info().typeid)));
+                if word_at == 0 {
+                    words.extend(COMMANDS.map(str::to_owned));
+                }
+                words
+            }
+        };
+        words.retain(|candidate| candidate.starts_with(word) && candidate != word);
+        words.sort();
+        (word.len(), words)
+    }
+
     /// Goes on with another build of the plugin: its objects move, as on a host when a type is replaced.
     pub(super) fn reload(&mut self, plugin: &Plugin) {
         for kind in plugin.types() {
@@ -139,7 +167,10 @@ impl Stage {
             let of = Arc::clone(&self.types[index]);
             let before = of.newest().kind().version().to_owned();
             let (moved, not_moved) = (of.report().moved, of.report().not_moved);
-            of.replace(Arc::clone(kind));
+            if let Err(error) = of.replace(Arc::clone(kind)) {
+                self.said.push(format!("{typeid} {before} stays: {error}"));
+                continue;
+            }
             let idents: Vec<_> = self
                 .objects
                 .iter()
@@ -543,6 +574,8 @@ impl Stage {
         Ok(())
     }
 }
+
+const COMMANDS: [&str; 9] = ["as ", "bye ", "cancel ", "deadline ", "drop ", "help ", "jobs", "quit", "reload"];
 
 const HELP: &str = "\
 x = Type(1, n=2)   creates an object            x                 shows it

@@ -1,5 +1,6 @@
 //! Whole programs against a host, and peers that are none.
 
+mod bindings;
 mod deadlines;
 mod deadlocks;
 mod deaths;
