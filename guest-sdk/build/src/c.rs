@@ -7,9 +7,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::{BuildError, Toolchains, wrap};
 
-/// What is fetched where no compiler for WebAssembly is on the PATH: PyPI's wheel of zig, which is clang with a libc.
-const ZIG: &str = "0.17.1";
-
 /// An object needs little: everything large is on the heap. Below the data, so that an overflow is a trap.
 const STACK_BYTES: u32 = 32 * 1024;
 
@@ -35,7 +32,11 @@ pub fn build(folder: &Path, toolchains: &Toolchains) -> Result<Vec<u8>, BuildErr
     let module = work.0.join("module.wasm");
     let mut compiler = compiler(toolchains)?;
     compiler.args(["-std=c11", "-Os", "-mexec-model=reactor"]).args(WARNINGS);
-    compiler.arg(format!("-Wl,-z,stack-size={STACK_BYTES}")).args(["-Wl,--no-entry", "-Wl,--gc-sections", "-Wl,--strip-all"]);
+    compiler.arg(format!("-Wl,-z,stack-size={STACK_BYTES}")).args([
+        "-Wl,--no-entry",
+        "-Wl,--gc-sections",
+        "-Wl,--strip-all",
+    ]);
     compiler.arg("-I").arg(sdk.join("include")).args(sources(folder)?);
     compiler.args(["src/steward.c", "src/bindings.c", "bindings/plugin_component_type.o"].map(|file| sdk.join(file)));
     run(compiler.arg("-o").arg(&module))?;
@@ -95,38 +96,10 @@ fn native_compiler(toolchains: &Toolchains) -> Result<Command, BuildError> {
 
 /// `zig cc`, fetched if need be.
 fn zig(toolchains: &Toolchains) -> Result<Command, BuildError> {
-    let asked = Command::new("zig").arg("version").stdin(Stdio::null()).stdout(Stdio::null()).status();
-    let program = if asked.is_ok_and(|status| status.success()) { "zig".into() } else { fetched_zig(toolchains)? };
-    let mut zig = Command::new(program);
+    let mut zig = Command::new(toolchains.zig()?.program);
     // It compiles its libc once, and keeps it here and not in somebody's home.
     zig.arg("cc").env("ZIG_GLOBAL_CACHE_DIR", toolchains.dir.join("zig-cache"));
     Ok(zig)
-}
-
-fn fetched_zig(toolchains: &Toolchains) -> Result<PathBuf, BuildError> {
-    let home = toolchains.dir.join(format!("zig-{ZIG}"));
-    let program = home.join("ziglang/zig");
-    if program.is_file() {
-        return Ok(program);
-    }
-    let missing = |fix: String| BuildError::Missing { what: "a C compiler for WebAssembly".into(), fix };
-    if !toolchains.fetch {
-        return Err(missing("steward build --fetch".into()));
-    }
-    (toolchains.say)(&format!("fetching zig {ZIG} (100 MB) to {}", home.display()));
-    let work = Work::new(toolchains)?;
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target"]);
-    pip.arg(&work.0).arg(format!("ziglang=={ZIG}")).stdin(Stdio::null()).stdout(Stdio::null());
-    if !pip.status().is_ok_and(|status| status.success()) {
-        return Err(missing(format!("python3 -m pip install --target {} ziglang=={ZIG}", home.display())));
-    }
-    match fs::rename(&work.0, &home) {
-        // Another process was faster, with the very same files.
-        Err(_) if program.is_file() => {}
-        renamed => renamed.map_err(io("cannot put zig in its place"))?,
-    }
-    Ok(program)
 }
 
 /// The SDK that the plugin in a folder is built with.
@@ -134,9 +107,11 @@ fn sdk(folder: &Path) -> Result<PathBuf, BuildError> {
     let folder = folder.canonicalize().map_err(io("cannot find the project"))?;
     let own = folder.join(".steward/guest-sdk/c");
     let around = folder.ancestors().map(|ancestor| ancestor.join("guest-sdk/c"));
-    std::iter::once(own).chain(around).find(|sdk| sdk.join("include/steward.h").is_file()).ok_or_else(|| BuildError::Missing {
-        what: "the C SDK".into(),
-        fix: "steward new writes it to a project's .steward folder".into(),
+    std::iter::once(own).chain(around).find(|sdk| sdk.join("include/steward.h").is_file()).ok_or_else(|| {
+        BuildError::Missing {
+            what: "the C SDK".into(),
+            fix: "steward new writes it to a project's .steward folder".into(),
+        }
     })
 }
 
