@@ -8,7 +8,7 @@ typedef struct {{Type}} {
     uint32_t taken;
 } {{Type}};
 
-ST_METHOD({{Type}}, create, "{{Type}}(places: int = 1)", 0, "Lets so many callers in at a time; the others wait in turn.") {
+ST_METHOD({{Type}}, create, "{{Type}}(places: u32 = 1)", 0, "Lets so many callers in at a time; the others wait in turn.") {
     self->places = st_u32(call, "places");
     ST_REQUIRE(self->places > 0, "places must be at least 1");
     return st_none(call);

@@ -1,8 +1,5 @@
 // The guests' heap, in memory of the test's own: what is allocated keeps its content and overlaps nothing, what is freed becomes one again,
-// and where memory cannot grow the end of it is an answer.
-
-#include <stdio.h>
-#include <stdlib.h>
+// and where memory cannot grow the end of it is an answer. A part of sdk_test.c.
 
 #include <stddef.h>
 #include <stdint.h>
@@ -23,14 +20,6 @@ static int more(size_t pages) {
 }
 
 #include "../src/heap.c"
-
-#define CHECK(condition)                                                                  \
-    do {                                                                                  \
-        if (!(condition)) {                                                               \
-            (void)fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-            exit(1);                                                                      \
-        }                                                                                 \
-    } while (0)
 
 static uint64_t seed = 20261123;
 
@@ -59,7 +48,7 @@ static void check(size_t which, size_t bytes) {
     }
 }
 
-int main(void) {
+static void heap_keeps_what_it_gives(void) {
     all_end = (uintptr_t)all + 65536;
     void *first = heap_alloc(100);
     // No more than a page of the machine is touched for it.
@@ -98,6 +87,4 @@ int main(void) {
     // All of it is one block again.
     struct block *whole = (struct block *)(((uintptr_t)all + 47) & ~(uintptr_t)7);
     CHECK((whole->size & FREE) && above(whole) == (struct block *)(heap_end - HEAD_BYTES));
-    (void)printf("heap: %zu requests refused\n", refused);
-    return 0;
 }
