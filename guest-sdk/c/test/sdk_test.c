@@ -423,5 +423,7 @@ int main(void) {
     what_is_written_is_read();
     floats_are_written_as_python_writes_them();
     heap_keeps_what_it_gives();
+    // Of Permits, some methods break the rules as they should.
+    st_test_garbage("Cupboard()", 1, 2000);
     return st_test_end();
 }
