@@ -28,7 +28,6 @@ enum { ARENA_FIRST_BYTES = 1536 };
 
 struct chunk {
     struct chunk *next;
-    size_t bytes;
     _Alignas(8) uint8_t memory[];
 };
 
@@ -57,7 +56,6 @@ static void *st__arena(size_t bytes) {
             st__die("out of memory");
         }
         made->next = arena.chunks;
-        made->bytes = size;
         arena.chunks = made;
         arena.at = made->memory;
         arena.end = made->memory + size;
