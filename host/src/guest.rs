@@ -19,14 +19,22 @@ mod clock;
 mod compile;
 mod describe;
 mod engine;
+mod instance;
+mod journal;
+mod ledger;
 mod object;
 mod placement;
+mod releases;
+mod rules;
+mod traps;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use steward_objects::{Args, Fault, Ident, Outbox, Referent, common};
+use sha2::{Digest as _, Sha256};
+use steward_objects::{Args, Fault, Ident, Outbox, Referent};
 use steward_wire::describe::TypeInfo;
 use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
@@ -36,10 +44,11 @@ pub use compile::{CompileLimits, Compiler, compile_main};
 pub use describe::{BadDescription, DescribeLimits};
 pub use engine::MemoryProfile;
 pub use placement::Placement;
+pub use releases::{Release, Releases, ReleasesReport, VersionReport};
 
 use artefact::{Artefact, Cache};
 use clock::Clock;
-use object::{Inside, Object, Who};
+use instance::{Inside, Who};
 
 /// The plugin world's generated bindings.
 mod bindings {
@@ -48,6 +57,9 @@ mod bindings {
         world: "plugin",
     });
 }
+
+/// Guests that the pool has room for beside one for each object: as many as threads may exchange at once.
+const GUESTS_SPARE: u32 = 64;
 
 /// Name of the method that answers with a copy of the object's value, as CPython has it.
 const GET_VALUE: &str = "#GETVALUE";
@@ -208,6 +220,35 @@ struct Runtime {
     cache: Option<Cache>,
     profile: MemoryProfile,
     config: GuestConfig,
+    /// Objects that have a guest.
+    objects: AtomicU32,
+}
+
+impl Runtime {
+    /// Whole ticks of CPU time that a step may take.
+    fn step_ticks_max(&self) -> u32 {
+        u32::try_from(self.config.step_cpu_ms / self.config.epoch_tick_ms.max(1)).unwrap_or(u32::MAX)
+    }
+}
+
+/// The place of one object among those that the machine has room for. The pool has some more, for guests that take the
+/// place of another one while it is still there.
+struct Slot(Arc<Runtime>);
+
+impl Slot {
+    /// `None` if all are taken.
+    fn take(runtime: &Arc<Runtime>) -> Option<Self> {
+        let limit = runtime.profile.objects_max;
+        let one_more = |objects| (objects < limit).then_some(objects + 1);
+        runtime.objects.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Self(Arc::clone(runtime)))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.objects.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl std::fmt::Debug for Guests {
@@ -223,12 +264,15 @@ impl Guests {
     /// [`GuestError::Engine`] and [`GuestError::Io`].
     pub fn new(config: GuestConfig) -> Result<Self, GuestError> {
         let profile = MemoryProfile::choose(config.objects_max);
-        let engine = engine::running(&config, &profile).map_err(GuestError::engine)?;
+        let roomy = MemoryProfile { objects_max: profile.objects_max.saturating_add(GUESTS_SPARE), ..profile };
+        let engine = engine::running(&config, &roomy).map_err(GuestError::engine)?;
         let clock = Clock::start(engine.clone(), Duration::from_millis(config.epoch_tick_ms))?;
         let cache = config.cache.as_ref().map(|cache| Cache::open(cache, &engine)).transpose()?;
         let mut linker = Linker::new(&engine);
         bindings::Plugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |inside| inside).map_err(GuestError::engine)?;
-        Ok(Self { runtime: Arc::new(Runtime { clock, engine, linker, cache, profile, config }) })
+        Ok(Self {
+            runtime: Arc::new(Runtime { clock, engine, linker, cache, profile, config, objects: AtomicU32::new(0) }),
+        })
     }
 
     /// How memory is laid out on this machine, to be stated when the host starts.
@@ -255,12 +299,13 @@ impl Guests {
                 artefact
             }
         };
+        let sha256: String = Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect();
         let component = artefact.load(&runtime.engine).map_err(GuestError::invalid)?;
         let pre = runtime.linker.instantiate_pre(&component).map_err(GuestError::invalid)?;
         let pre = bindings::PluginPre::new(pre).map_err(GuestError::invalid)?;
 
-        let who = Who { runtime: Arc::clone(runtime), plugin: name.into(), typeid: String::new() };
-        let described = object::describe(&pre, who).map_err(GuestError::DescribeTrapped)?;
+        let who = |typeid| Who { runtime: Arc::clone(runtime), plugin: name.into(), typeid, sha256: sha256.clone() };
+        let described = instance::describe(&pre, who(String::new())).map_err(GuestError::DescribeTrapped)?;
         let types = describe::check(described, &runtime.config.describe_limits)?
             .into_iter()
             .map(|described| {
@@ -269,26 +314,25 @@ impl Guests {
                     get_value: method(GET_VALUE),
                     str: method("__str__"),
                     repr: method("__repr__"),
-                    who: Arc::new(Who {
-                        runtime: Arc::clone(runtime),
-                        plugin: name.into(),
-                        typeid: described.info.typeid.clone(),
-                    }),
+                    who: Arc::new(who(described.info.typeid.clone())),
+                    pre: pre.clone(),
                     placement: Placement::new(),
                     info: described.info,
-                    version: described.version,
+                    version: described.version.into(),
                     saves: described.saves,
                 })
             })
-            .collect();
-        Ok(Arc::new(Plugin { pre, types }))
+            .collect::<Vec<_>>();
+        let alone = types.iter().cloned().map(Releases::new).collect();
+        Ok(Arc::new(Plugin { types, alone }))
     }
 }
 
 /// A loaded component.
 pub struct Plugin {
-    pre: bindings::PluginPre<Inside>,
     types: Vec<Arc<PluginType>>,
+    /// The types, registered nowhere.
+    alone: Vec<Arc<Releases>>,
 }
 
 impl std::fmt::Debug for Plugin {
@@ -316,7 +360,7 @@ impl Plugin {
         &self.types
     }
 
-    /// Makes an object of the type at place `index` of [`Plugin::types`], and asks `out` to hold what it stores. Runs guest
+    /// Makes an object of the type at place `index` of [`Plugin::types`], which will never have another version, and asks `out` to hold what it stores. Runs guest
     /// code, for as long as a step may.
     ///
     /// # Errors
@@ -332,23 +376,28 @@ impl Plugin {
         birth: Birth<'_>,
         out: &mut Outbox,
     ) -> Result<Box<dyn Referent>, Fault> {
-        let object = Object::create(&self.pre, Arc::clone(&self.types[index]), args, birth, out)?;
-        Ok(Box::new(object))
+        self.alone[index].create(args, birth, out)
     }
 }
 
 /// A type of a plugin.
-#[derive(Debug)]
 pub struct PluginType {
     info: TypeInfo,
-    version: String,
+    version: Arc<str>,
     saves: bool,
     placement: Placement,
     who: Arc<Who>,
+    pre: bindings::PluginPre<Inside>,
     /// Places of the methods that stand for [`steward_objects::common`].
     get_value: Option<usize>,
     str: Option<usize>,
     repr: Option<usize>,
+}
+
+impl std::fmt::Debug for PluginType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} {}", self.who, self.version)
+    }
 }
 
 impl PluginType {
@@ -365,16 +414,6 @@ impl PluginType {
     /// Whether its objects can be saved and loaded.
     pub fn saves(&self) -> bool {
         self.saves
-    }
-
-    /// Place of a method in the plugin's own list, if there is such a method.
-    fn place_of(&self, method: u16) -> Option<usize> {
-        match method {
-            common::GET_VALUE => self.get_value,
-            common::STR => self.str.or(self.repr),
-            common::REPR => self.repr,
-            index => Some(usize::from(index)).filter(|index| *index < self.info.methods.len()),
-        }
     }
 
     /// Where its steps should run.

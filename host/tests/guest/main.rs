@@ -2,6 +2,7 @@
 //!
 //! `probe` (tests/guests/probe) does whatever it is asked to, however rude.
 
+mod lives;
 mod loading;
 mod steps;
 

@@ -17,20 +17,21 @@ fn args_with_token() -> Vec<u8> {
     Value::List(vec![Value::List(vec![token]), Value::Map(vec![])]).to_vec()
 }
 
-/// `method` poisons its object with `message`, the object stays poisoned, and another one of the same plugin is served as
-/// if nothing had happened.
-fn poisons(config: GuestConfig, method: &str, message: &str) {
+/// A call of `method` fails with `message` and has no effect: its object goes on as it was, and so does another one of the
+/// same plugin.
+fn fails(config: GuestConfig, method: &str, message: &str) {
     let plugin = probe(config);
     let mut neighbour = Driven::new(&plugin);
     let mut object = Driven::new(&plugin);
-    object.start(method, Args::none());
-    assert!(object.out.replies().is_empty(), "nothing of a failed step is seen");
-    assert!(object.out.held().is_empty());
-    let fault = object.poison().clone();
-    assert_eq!((fault.effect, fault.kind.as_str(), fault.retryable), (Effect::Poisoned, "GuestTrap", false));
-    assert_eq!(fault.message, message);
-    object.start("echo", Args::none());
-    assert_eq!(object.poison(), &fault);
+    let parked = object.start("park", Args::none());
+    let fault = object.call(method).unwrap_err();
+    assert_eq!((fault.effect, fault.kind.as_str(), fault.retryable), (Effect::Refused, "GuestTrap", false));
+    assert_eq!(fault.message, format!("{message}; the call had no effect"));
+    assert_eq!(object.out.replies().len(), 1, "nothing of a failed step is seen");
+    assert!(object.out.held().is_empty() && !object.out.is_changed() && object.out.poisoned().is_none());
+    assert_eq!(object.call("echo").unwrap(), Args::none().item());
+    object.call("release").unwrap();
+    assert_eq!(object.answer(parked).unwrap(), NULL);
     assert_eq!(neighbour.call("echo").unwrap(), Args::none().item());
 }
 
@@ -110,8 +111,8 @@ fn guest_holds_the_tokens_that_it_was_given() {
     object.start("let_go", Args::none());
     object.start("let_go", Args::none());
     assert_eq!(object.out.let_go_of(), [Ident(7)]);
-    object.start("let_go", Args::none());
-    assert!(object.poison().message.ends_with("it used a token of #7, which it was not given"));
+    let fault = object.call("let_go").unwrap_err();
+    assert!(fault.message.contains("it used a token of #7, which it was not given"), "{}", fault.message);
 }
 
 #[test]
@@ -121,8 +122,9 @@ fn token_may_come_back_in_a_reply_only_if_it_was_given() {
     let id = object.start("echo", Args::new(&args, true));
     assert_eq!(object.answer(id).unwrap(), args);
     // The same bytes where the host saw no token: as if the guest had made it up.
-    object.start("echo", Args::new(&args, false));
-    assert!(object.poison().message.ends_with("it used a token of #7, which it was not given"));
+    let id = object.start("echo", Args::new(&args, false));
+    let fault = object.answer(id).unwrap_err();
+    assert!(fault.message.contains("it used a token of #7, which it was not given"), "{}", fault.message);
 }
 
 #[test]
@@ -151,7 +153,7 @@ fn nothing_joins_the_state_of_a_guest() {
 fn endless_loop_is_cut_at_its_deadline() {
     let started = Instant::now();
     let step = GuestConfig { step_cpu_ms: 50, ..config() };
-    poisons(step, "spin", "guest trapped in `Probe.spin`: cut after 50 ms of CPU time");
+    fails(step, "spin", "guest trapped in `Probe.spin`: cut after 50 ms of CPU time");
     assert!(started.elapsed() >= Duration::from_millis(45));
 }
 
@@ -196,24 +198,27 @@ fn objects_beyond_the_limit_are_refused_until_one_goes() {
     assert!(create(&plugin, "Probe").is_ok());
 }
 
-/// A poisoned object gives its memory back at once, though its proxies live on.
+/// A poisoned object gives its memory back at once, though its proxies live on. One that is made again keeps its place.
 #[test]
-fn trapped_guest_makes_room_for_another() {
-    let plugin = probe(GuestConfig { objects_max: 1, ..config() });
+fn poisoned_object_makes_room_for_another_and_one_that_is_made_again_does_not() {
+    let plugin = probe(GuestConfig { objects_max: 1, step_cpu_ms: 20, ..config() });
     let mut object = Driven::new(&plugin);
     object.start("trap", Args::none());
+    assert!(create(&plugin, "Probe").is_err());
+    object.call("spin_when_lost").unwrap();
+    object.step(Input::OwnerLost { session: 1, orderly: false, now_ms: 1_000 });
     assert!(create(&plugin, "Probe").is_ok());
 }
 
 #[test]
-fn trap_poisons() {
-    poisons(config(), "trap", "guest trapped in `Probe.trap`: unreachable executed");
+fn trap_fails_its_call() {
+    fails(config(), "trap", "guest trapped in `Probe.trap`: unreachable executed");
 }
 
 #[test]
 fn memory_beyond_its_limit_is_refused() {
     let message = "guest trapped in `Probe.grow`: out of memory, limit is 8388608 bytes: unreachable executed";
-    poisons(GuestConfig { memory_bytes_max: 8 << 20, ..config() }, "grow", message);
+    fails(GuestConfig { memory_bytes_max: 8 << 20, ..config() }, "grow", message);
 }
 
 #[test]
@@ -221,62 +226,61 @@ fn memory_within_its_limit_is_given() {
     let mut object = Driven::new(&probe(config()));
     assert!(object.call("exhaust").is_ok());
     let mut object = Driven::new(&probe(GuestConfig { memory_bytes_max: 16 << 20, ..config() }));
-    object.start("exhaust", Args::none());
-    assert!(object.poison().message.contains("out of memory"));
+    assert!(object.call("exhaust").unwrap_err().message.contains("out of memory"));
 }
 
 #[test]
 fn deep_recursion_ends_at_the_stack() {
-    poisons(config(), "recurse", "guest trapped in `Probe.recurse`: call stack exhausted");
+    fails(config(), "recurse", "guest trapped in `Probe.recurse`: call stack exhausted");
 }
 
 #[test]
-fn reply_that_is_no_item_poisons() {
+fn reply_that_is_no_item_fails_its_call() {
     let message =
         "guest broke the rules in `Probe.bad_cbor`: its payload is not an item: indefinite lengths are not accepted";
-    poisons(config(), "bad_cbor", message);
+    fails(config(), "bad_cbor", message);
 }
 
 #[test]
-fn fault_whose_data_is_no_item_poisons() {
+fn fault_whose_data_is_no_item_fails_its_call() {
     let message =
         "guest broke the rules in `Probe.raise_badly`: its payload is not an item: indefinite lengths are not accepted";
-    poisons(config(), "raise_badly", message);
+    fails(config(), "raise_badly", message);
 }
 
 #[test]
-fn answer_to_a_call_that_does_not_wait_poisons() {
+fn answer_to_a_call_that_does_not_wait_fails_its_step() {
     let message = "guest broke the rules in `Probe.unknown_completion`: \
-                   it answered call 1000001, which does not wait for an answer";
-    poisons(config(), "unknown_completion", message);
-    let message = "guest broke the rules in `Probe.twice`: it answered call 1, which does not wait for an answer";
-    poisons(config(), "twice", message);
+                   it answered call 1000002, which does not wait for an answer";
+    fails(config(), "unknown_completion", message);
+    let message = "guest broke the rules in `Probe.twice`: it answered call 2, which does not wait for an answer";
+    fails(config(), "twice", message);
 }
 
 #[test]
-fn token_that_never_came_poisons() {
+fn token_that_never_came_fails_its_call() {
     for method in ["hold", "invoke", "let_go"] {
         let message =
             format!("guest broke the rules in `Probe.{method}`: it used a token of #7, which it was not given");
-        poisons(config(), method, &message);
+        fails(config(), method, &message);
     }
 }
 
 /// A little beyond the limit is the host's to refuse; far beyond it, the bytes never leave the sandbox.
 #[test]
-fn reply_beyond_its_limit_poisons() {
+fn reply_beyond_its_limit_fails_its_call() {
     // Size is what ends these, never the time that a slow machine takes to move 6 MiB.
     let config = || GuestConfig { step_cpu_ms: 60_000, ..config() };
     let message = "guest broke the rules in `Probe.big_reply`: its payload is 6291461 bytes, limit is 6291460";
-    poisons(GuestConfig { reply_bytes_max: 6_291_460, ..config() }, "big_reply", message);
+    fails(GuestConfig { reply_bytes_max: 6_291_460, ..config() }, "big_reply", message);
 
     let mut object = Driven::new(&probe(GuestConfig { reply_bytes_max: 6_291_461, ..config() }));
     assert_eq!(object.call("big_reply").unwrap().len(), 6_291_461);
 
     let plugin = probe(config());
     let mut object = Driven::new(&plugin);
-    object.start("big_reply", Args::none());
-    assert!(object.poison().message.starts_with("guest trapped in `Probe.big_reply`: "));
+    let fault = object.call("big_reply").unwrap_err();
+    assert!(fault.message.starts_with("guest trapped in `Probe.big_reply`: "));
 }
 
 #[test]

@@ -39,7 +39,7 @@ async fn types_answer_alike_over_quic() {
 }
 
 /// The plugins that have the same types, one in each language.
-const LANGUAGES: [&[&str]; 2] = [&["conformance"], &["go"]];
+const LANGUAGES: [&[&str]; 3] = [&["conformance"], &["c"], &["go"]];
 
 #[tokio::test]
 async fn plugins_answer_as_the_types_that_they_are_modelled_on() {

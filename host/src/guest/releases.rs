@@ -1,0 +1,245 @@
+//! The versions of one registered type: which is the newest, what its methods are called by, and how its objects fare.
+//!
+//! A method's number never changes its meaning, since clients keep tables of methods: a later version has the numbers of
+//! the earlier ones by name, new methods get new numbers, and the number of one that is gone stands for nothing until it
+//! comes back. An object finds out by itself that there is a newer version, at its next step.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use steward_objects::{Args, Fault, Outbox, Referent, common};
+use steward_wire::describe::{MethodInfo, TypeInfo};
+
+use super::object::Object;
+use super::{Birth, PluginType};
+
+/// One registered type through its versions.
+pub struct Releases {
+    /// Of the newest; read at every step.
+    generation: AtomicU64,
+    removed: AtomicBool,
+    state: Mutex<State>,
+    pub(super) tally: Tally,
+}
+
+struct State {
+    /// By their numbers, the methods of all versions as they were described last.
+    methods: Vec<MethodInfo>,
+    newest: Arc<Release>,
+    /// Those that have objects, in their order.
+    all: Vec<Weak<Release>>,
+}
+
+/// One version of a registered type.
+pub struct Release {
+    pub(super) generation: u64,
+    pub(super) kind: Arc<PluginType>,
+    info: TypeInfo,
+    /// Places of the methods in the plugin's own list, by their numbers.
+    places: Vec<Option<u16>>,
+    /// Objects of this version.
+    pub(super) objects: AtomicUsize,
+}
+
+/// What happened to the objects of a type.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) traps: AtomicU64,
+    pub(super) recovered: AtomicU64,
+    pub(super) poisoned: AtomicU64,
+    pub(super) moved: AtomicU64,
+    pub(super) not_moved: AtomicU64,
+    pub(super) journal_bytes: AtomicUsize,
+    /// Why an object last stayed with its version.
+    pub(super) not_moved_last: Mutex<Option<String>>,
+}
+
+/// How the objects of a type fare.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReleasesReport {
+    /// Versions that have objects and the newest one, oldest first.
+    pub versions: Vec<VersionReport>,
+    /// Calls that trapped, were cut, or broke the rules.
+    pub traps: u64,
+    /// How often an object was made again after that.
+    pub recovered: u64,
+    /// Objects that could not be.
+    pub poisoned: u64,
+    /// How often an object moved to a newer version.
+    pub moved: u64,
+    /// How often one should have, and stayed with its version.
+    pub not_moved: u64,
+    /// Why, the last time.
+    pub not_moved_last: Option<String>,
+    /// Bytes of the journals by which objects are made again, saved states included.
+    pub journal_bytes: usize,
+}
+
+/// One version of a type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VersionReport {
+    /// As the plugin says.
+    pub version: String,
+    /// The plugin's name.
+    pub plugin: String,
+    /// The component's digest, in hex.
+    pub sha256: String,
+    /// Its objects can be saved and loaded.
+    pub saves: bool,
+    /// Objects of this version, poisoned ones included.
+    pub objects: usize,
+}
+
+impl std::fmt::Debug for Releases {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Releases").field("newest", &self.newest().kind).finish_non_exhaustive()
+    }
+}
+
+impl Releases {
+    /// A type with its first version.
+    pub fn new(kind: Arc<PluginType>) -> Arc<Self> {
+        let methods = kind.info.methods.clone();
+        let newest = Arc::new(Release::new(0, kind, &methods));
+        let all = vec![Arc::downgrade(&newest)];
+        Arc::new(Self {
+            generation: AtomicU64::new(0),
+            removed: AtomicBool::new(false),
+            state: Mutex::new(State { methods, newest, all }),
+            tally: Tally::default(),
+        })
+    }
+
+    /// The version that new objects are of.
+    pub fn newest(&self) -> Arc<Release> {
+        Arc::clone(&self.state.lock().newest)
+    }
+
+    /// Makes this the newest version, to which objects move with their next step.
+    pub fn replace(&self, kind: Arc<PluginType>) -> Arc<Release> {
+        let mut state = self.state.lock();
+        for method in &mut state.methods {
+            method.exposed = false;
+        }
+        for method in &kind.info.methods {
+            match state.methods.iter_mut().find(|known| known.name == method.name) {
+                Some(known) => known.clone_from(method),
+                None => state.methods.push(method.clone()),
+            }
+        }
+        let generation = state.newest.generation + 1;
+        let newest = Arc::new(Release::new(generation, kind, &state.methods));
+        state.all.retain(|release| release.upgrade().is_some_and(|release| release.objects() > 0));
+        state.all.push(Arc::downgrade(&newest));
+        state.newest = Arc::clone(&newest);
+        // An object that sees the number finds the version: it asks under the same lock.
+        self.generation.store(generation, Ordering::Release);
+        newest
+    }
+
+    /// Poisons the objects of this type, each with its next step.
+    pub fn remove(&self) {
+        self.removed.store(true, Ordering::Relaxed);
+        self.generation.store(u64::MAX, Ordering::Release);
+    }
+
+    /// Makes an object of the newest version, and asks `out` to hold what it stores. Runs guest code, for as long as a
+    /// step may.
+    ///
+    /// # Errors
+    /// Raised: what the plugin's constructor raises. Refused: `GuestTrap` if it traps or is cut, `OverQuota`
+    /// (retryable) if the host has no room for another object.
+    pub fn create(
+        self: &Arc<Self>,
+        args: Args<'_>,
+        birth: Birth<'_>,
+        out: &mut Outbox,
+    ) -> Result<Box<dyn Referent>, Fault> {
+        Ok(Box::new(Object::create(Arc::clone(self), args, birth, out)?))
+    }
+
+    /// How the objects fare.
+    pub fn report(&self) -> ReleasesReport {
+        let (newest, all) = {
+            let state = self.state.lock();
+            (Arc::clone(&state.newest), state.all.iter().filter_map(Weak::upgrade).collect::<Vec<_>>())
+        };
+        let listed = |release: &&Arc<Release>| release.generation == newest.generation || release.objects() > 0;
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        ReleasesReport {
+            versions: all.iter().filter(listed).map(|release| release.report()).collect(),
+            traps: load(&self.tally.traps),
+            recovered: load(&self.tally.recovered),
+            poisoned: load(&self.tally.poisoned),
+            moved: load(&self.tally.moved),
+            not_moved: load(&self.tally.not_moved),
+            not_moved_last: self.tally.not_moved_last.lock().clone(),
+            journal_bytes: self.tally.journal_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Number of the newest version, another one after each replacement.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Relaxed)
+    }
+}
+
+impl std::fmt::Debug for Release {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Release").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl Release {
+    /// `methods` are those of this version and of earlier ones, by their numbers.
+    fn new(generation: u64, kind: Arc<PluginType>, methods: &[MethodInfo]) -> Self {
+        let own = kind.info.methods.iter().map(|method| &*method.name).zip(0..).collect::<HashMap<_, u16>>();
+        let places = methods.iter().map(|method| own.get(&*method.name).copied()).collect();
+        let info = TypeInfo { methods: methods.to_vec(), ..kind.info.clone() };
+        Self { generation, info, places, objects: AtomicUsize::new(0), kind }
+    }
+
+    /// The type with its methods by their numbers. Those that are not exposed are gone.
+    pub fn info(&self) -> &TypeInfo {
+        &self.info
+    }
+
+    /// The type as the plugin has it.
+    pub fn kind(&self) -> &Arc<PluginType> {
+        &self.kind
+    }
+
+    /// How many objects there are of this version.
+    pub fn objects(&self) -> usize {
+        self.objects.load(Ordering::Relaxed)
+    }
+
+    /// Place of a method in the plugin's own list, if there is such a method.
+    pub(super) fn place_of(&self, method: u16) -> Option<u32> {
+        let kind = &self.kind;
+        match method {
+            common::GET_VALUE => kind.get_value,
+            common::STR => kind.str.or(kind.repr),
+            common::REPR => kind.repr,
+            number => return self.places.get(usize::from(number)).copied().flatten().map(u32::from),
+        }
+        .map(|place| u32::try_from(place).expect("methods are counted in 16 bits"))
+    }
+
+    fn report(&self) -> VersionReport {
+        VersionReport {
+            version: self.kind.version.to_string(),
+            plugin: self.kind.who.plugin.clone(),
+            sha256: self.kind.who.sha256.clone(),
+            saves: self.kind.saves,
+            objects: self.objects(),
+        }
+    }
+}
