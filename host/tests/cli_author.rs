@@ -161,7 +161,7 @@ fn upgrade_is_safe_or_breaking_or_impossible() {
     for (from, to, verdict, what) in [
         ("0.1.0", "0.2.0", "safe", ""),
         ("\"leave()\"", "\"go()\"", "breaking", "method `Hatch.leave` is gone"),
-        ("places: int = 1", "places: int = 2", "breaking", "default of `places` of `Hatch` was 1, and is 2 now"),
+        ("places: u32 = 1", "places: u32 = 2", "breaking", "default of `places` of `Hatch` was 1, and is 2 now"),
         ("\"Hatch(places", "\"Hatch as Gap(places", "impossible", "type `Hatch` is gone"),
         (", free, saves)", ", free)", "impossible", "version 0.1.0 cannot be saved and loaded"),
     ] {

@@ -4,9 +4,8 @@ package main
 import "steward.dev/guest"
 
 // Lets so many callers in at a time; the others wait in turn.
-//
-// Its exported fields are what is saved when the object moves to a new version.
 type {{Type}} struct {
+	// Exported fields are what is saved when the object moves to a new version.
 	Places uint32
 	Taken  uint32
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use steward_client::{AnyValue as Value, MethodInfo, Param, ParamKind, TypeInfo};
 use steward_host::guest::{Birth, Plugin, PluginType, Releases};
-use steward_objects::{Args, Call, CallId, Ident, Input, Outbox, Owner, common};
+use steward_objects::{Args, Call, CallId, Ident, Input, Outbox, Owner};
 use steward_wire::cbor;
 
 use crate::cli::repr::printable;
@@ -118,25 +118,21 @@ fn tried(old: &Arc<PluginType>, new: &Arc<PluginType>) -> Option<Change> {
         Ok(object) => object,
         Err(fault) => return Some(not_tried(format!("creating one raises {}: {}", fault.kind, fault.message))),
     };
-    let mut call = |id: CallId, method: u16, args: &[u8]| {
+    // So that its state is none that only newborn objects have; some calls may raise, and some wait and move along.
+    for (method, id) in old.info().methods.iter().zip(0_u16..) {
+        let Some(args) = plausible(&method.params) else { continue };
         outbox.clear(outbox.fence_next(), 1 << 16);
         let owner = Owner { session: 1, thread: 1 };
-        let args = Args::new(args, false);
-        object.step(Input::Call(Call { id, facet: 0, method, owner, now_ms: 1_000, seed: id, args }), &mut outbox);
-    };
-    // So that its state is none that only newborn objects have; some calls may raise, and some wait and move along.
-    let methods = old.info().methods.iter().enumerate();
-    let calls = methods.filter_map(|(place, method)| Some((place as u16, plausible(&method.params)?)));
-    let mut calls_made = 0;
-    for (place, args) in calls {
-        calls_made += 1;
-        call(calls_made, place, &args);
+        let (seed, args) = (u64::from(id), Args::new(&args, false));
+        let call = Call { id: CallId::from(id) + 1, facet: 0, method: id, owner, now_ms: 1_000, seed, args };
+        object.step(Input::Call(call), &mut outbox);
     }
     if let Err(error) = releases.replace(Arc::clone(new)) {
         return Some(Change { verdict: Verdict::Impossible, what: error.to_string() });
     }
-    // `[[], {}]`; any step moves it.
-    call(calls_made + 1, common::REPR, &[0x82, 0x80, 0xa0]);
+    // A step that the guest sees moves it: a session that never was has ended.
+    outbox.clear(outbox.fence_next(), 1 << 16);
+    object.step(Input::OwnerLost { session: u64::MAX, orderly: true, now_ms: 1_000 }, &mut outbox);
     let why = releases.report().not_moved_last?;
     Some(Change { verdict: Verdict::Impossible, what: format!("an object did not move: {why}") })
 }

@@ -94,8 +94,6 @@ enum Caller {
         ident: Ident,
         tag: u64,
     },
-    /// It is only to be stepped.
-    Nobody,
 }
 
 impl Stage {
@@ -178,8 +176,8 @@ impl Stage {
                 .map(|(ident, _)| *ident)
                 .collect();
             for ident in idents {
-                // Any step moves it.
-                self.call(ident, common::REPR, NO_ARGS, Caller::Nobody);
+                // A step that the guest sees moves it: a session that never was has ended.
+                self.step(ident, Input::OwnerLost { session: u64::MAX, orderly: true, now_ms: self.now_ms });
                 self.objects.get_mut(&ident).expect("objects stay").info = of.newest().info().clone();
             }
             let report = of.report();
@@ -409,7 +407,6 @@ impl Stage {
                 return self.step(ident, Input::Returned { tag, outcome, now_ms });
             }
             Caller::Prompt { job, name, .. } => (job, name),
-            Caller::Nobody => return,
         };
         let job = job.map(|job| format!("[{job}] "));
         let (payload, grant) = match outcome {
