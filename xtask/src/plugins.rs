@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use steward_build::{Language, Profile, Toolchains};
 
 /// What guests are compiled for: WebAssembly without a system, so that a component imports only what `wit/` lends.
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -54,16 +55,29 @@ pub fn build(names: &[String]) -> Result<Vec<Plugin>> {
     if !names.is_empty() {
         packages.retain(|name, _| names.contains(name));
     }
-    ensure_target()?;
-
-    let modules = build_modules(packages.values())?;
-    packages
-        .into_iter()
-        .map(|(name, folder)| {
+    let (rust, others): (BTreeMap<_, _>, _) =
+        packages.into_iter().partition(|(_, folder)| folder.join("Cargo.toml").is_file());
+    let mut components = BTreeMap::new();
+    if !rust.is_empty() {
+        // All in one go: cargo is quickest so.
+        steward_build::ensure_target(crate::root(), &toolchains())?;
+        let modules = build_modules(rust.values())?;
+        for (name, folder) in rust {
             let module = modules.get(&folder).with_context(|| format!("plugin `{name}` is not a cdylib"))?;
-            Ok(Plugin { component: make_component(&name, module)?, name })
-        })
-        .collect()
+            components.insert(name.clone(), make_component(&name, module)?);
+        }
+    }
+    for (name, folder) in others {
+        let bytes = steward_build::build(&folder, &toolchains(), Profile::Release);
+        let bytes = bytes.with_context(|| format!("plugin `{name}` cannot be built"))?;
+        let component = target_folder().join("plugins").join(format!("{name}.wasm"));
+        // Left as it is if it is the same, so that nobody takes it for a new one.
+        if !fs::read(&component).is_ok_and(|known| known == bytes) {
+            steward_build::write_whole(&component, &bytes)?;
+        }
+        components.insert(name, component);
+    }
+    Ok(components.into_iter().map(|(name, component)| Plugin { name, component }).collect())
 }
 
 /// The component of one plugin, built if need be.
@@ -74,7 +88,17 @@ pub fn component(name: &str) -> Result<PathBuf> {
     Ok(build(&[name.to_owned()])?.remove(0).component)
 }
 
-/// The folders of all plugins written in Rust, by name.
+/// Toolchains of the machine, and those that are fetched for this checkout alone.
+fn toolchains() -> Toolchains {
+    Toolchains { dir: target_folder().join("tools"), fetch: true, say: |line| eprintln!("{line}") }
+}
+
+/// Where cargo puts what it builds.
+fn target_folder() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| crate::root().join("target"), PathBuf::from)
+}
+
+/// The folders of all plugins, by name.
 fn packages() -> Result<BTreeMap<String, PathBuf>> {
     let mut packages = BTreeMap::new();
     for folder in FOLDERS {
@@ -82,7 +106,7 @@ fn packages() -> Result<BTreeMap<String, PathBuf>> {
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries {
             let path = entry?.path();
-            if path.join("Cargo.toml").is_file() {
+            if Language::of(&path).is_some() {
                 let name = path.file_name().expect("an entry of a folder has a name");
                 let name = name.to_str().with_context(|| format!("{} is not utf-8", path.display()))?;
                 let earlier = packages.insert(name.to_owned(), path.clone());
@@ -137,43 +161,6 @@ fn make_component(name: &str, module: &Path) -> Result<PathBuf> {
 
     let wrapped = steward_build::wrap(&fs::read(module)?, None);
     let bytes = wrapped.with_context(|| format!("plugin `{name}` cannot be built"))?;
-    fs::create_dir_all(component.parent().expect("the component has a folder"))?;
-    let unfinished = component.with_extension(format!("wasm.{}", std::process::id()));
-    fs::write(&unfinished, bytes)?;
-    fs::rename(&unfinished, &component)?;
+    steward_build::write_whole(&component, &bytes)?;
     Ok(component)
-}
-
-/// Makes sure that rustc can compile for [`TARGET`]: as it is, by rustup, or from Debian's copy of std's source.
-fn ensure_target() -> Result<()> {
-    if target_is_present()? {
-        return Ok(());
-    }
-    eprintln!("rustc has no std for {TARGET}: asking rustup");
-    let rustup = Command::new("rustup").args(["target", "add", TARGET]).current_dir(crate::root()).status();
-    if rustup.is_ok_and(|status| status.success()) && target_is_present()? {
-        return Ok(());
-    }
-    eprintln!("rustup cannot add it: building it from Debian's rust-src");
-    let script = crate::root().join("xtask/wasm-std.sh");
-    let status = Command::new("sh").arg(&script).current_dir(crate::root()).status();
-    if !(status.is_ok_and(|status| status.success()) && target_is_present()?) {
-        bail!(
-            "rustc has no std for {TARGET}, and neither rustup nor Debian could give one\n  \
-             fix: rustup target add {TARGET}"
-        );
-    }
-    Ok(())
-}
-
-fn target_is_present() -> Result<bool> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc)
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .current_dir(crate::root())
-        .output()
-        .context("rustc does not start\n  fix: install Rust with rustup (https://rustup.rs)")?;
-    let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(false) };
-    Ok(entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libstd-")))
 }

@@ -3,6 +3,7 @@
 //! stdout is data, stderr is everything else, and the exit status is the effect of what was asked for ([`failure::Status`]).
 
 mod bench;
+mod build;
 mod call;
 mod check;
 mod completions;
@@ -15,13 +16,16 @@ mod demo;
 mod failure;
 mod format;
 mod json;
+mod new;
 mod objects;
 mod paths;
 mod plugins;
 mod register;
 mod repr;
+mod run;
 mod serve;
 mod target;
+mod test;
 mod types;
 mod versions;
 
@@ -72,7 +76,11 @@ enum Command {
     Plugins(versions::Versions),
     Register(register::Register),
     Unregister(register::Unregister),
+    New(new::New),
+    Build(build::Build),
+    Test(test::Test),
     Check(check::Check),
+    Run(run::Run),
     Bench(bench::Bench),
     Context(context::Context),
     Completions(completions::Completions),
@@ -95,12 +103,16 @@ impl Command {
             Self::Deadlocks(command) => command.format.json,
             Self::Plugins(command) => command.format.json,
             Self::Register(command) => command.format.json,
+            Self::Build(command) => command.format.json,
             Self::Check(command) => command.format.json,
             Self::Bench(command) => command.format.json,
             Self::Context(command) => command.json(),
             Self::Demo(_)
             | Self::Delete(_)
             | Self::Unregister(_)
+            | Self::New(_)
+            | Self::Run(_)
+            | Self::Test(_)
             | Self::Completions(_)
             | Self::CompileComponent
             | Self::DemoWorker(_) => false,
@@ -120,7 +132,11 @@ impl Command {
             Self::Plugins(command) => command.run(),
             Self::Register(command) => command.run(),
             Self::Unregister(command) => command.run(),
+            Self::New(command) => command.run(),
+            Self::Build(command) => command.run(),
+            Self::Test(command) => command.run(),
             Self::Check(command) => command.run(),
+            Self::Run(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::Context(command) => command.run(),
             Self::Completions(command) => command.run(),

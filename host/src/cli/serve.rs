@@ -121,6 +121,10 @@ struct LimitFlags {
     #[arg(long, env = "STEWARD_OBJECTS_MAX", value_name = "N")]
     objects_max: Option<usize>,
 
+    /// Bytes that a tenant may keep: stored items, replies that are not acknowledged, calls that wait for a busy object.
+    #[arg(long, env = "STEWARD_TENANT_BYTES_MAX", value_name = "BYTES")]
+    tenant_bytes_max: Option<u64>,
+
     /// Sessions of a tenant.
     #[arg(long, env = "STEWARD_SESSIONS_MAX", value_name = "N")]
     sessions_max: Option<usize>,
@@ -160,6 +164,7 @@ impl LimitFlags {
             *limit = flag.unwrap_or(*limit);
         }
         set(&mut limits.objects_max, self.objects_max);
+        set(&mut limits.tenant_bytes_max, self.tenant_bytes_max);
         set(&mut limits.sessions_max, self.sessions_max);
         set(&mut limits.connections_max, self.connections_max);
         set(&mut limits.connections_per_source_max, self.connections_per_source_max);

@@ -10,6 +10,8 @@ pub struct RWLock {
     /// In the order of grants; a reader stands here as often as it holds the lock.
     readers: Vec<Grant>,
     writer: Option<Grant>,
+    /// A writer was lost while writing, and the next to get in is to know.
+    abandoned: bool,
 }
 
 /// Who was granted the lock, by which call.
@@ -22,7 +24,8 @@ struct Grant {
 /// Many readers or one writer.
 ///
 /// Everybody waits in one line, first come, first served: a reader that comes after a waiting writer waits behind it, so neither kind
-/// can starve the other, and readers next to each other in the line get in together. Every grant carries a fence.
+/// can starve the other, and readers next to each other in the line get in together. Every grant carries a fence, and the first
+/// after a writer was lost while writing says `abandoned`.
 ///
 /// It is not reentrant: as with a Lock, a caller that asks for what it keeps others from waits for itself, until its deadline. What a session
 /// holds when it ends is released.
@@ -39,8 +42,8 @@ impl RWLock {
         if self.writer.is_some() {
             return pending();
         }
-        self.readers.push(Grant { owner: cx.owner(), call: cx.call_id() });
-        cx.grant();
+        let grant = self.grant(cx);
+        self.readers.push(grant);
         Ok(true)
     }
 
@@ -50,8 +53,7 @@ impl RWLock {
         if self.writer.is_some() || !self.readers.is_empty() {
             return pending();
         }
-        self.writer = Some(Grant { owner: cx.owner(), call: cx.call_id() });
-        cx.grant();
+        self.writer = Some(self.grant(cx));
         Ok(true)
     }
 
@@ -76,6 +78,7 @@ impl RWLock {
     /// What a session held is released, whether it said goodbye or died: a grant belongs to its owner.
     #[on(owner_lost)]
     fn owner_lost(&mut self, cx: &Context, lost: OwnerLost) -> bool {
+        self.abandoned |= !lost.orderly && self.writer.is_some_and(|writer| writer.owner.session == lost.session);
         let mut changed = false;
         while self.let_go(cx, |grant| grant.owner.session == lost.session) {
             changed = true;
@@ -83,10 +86,21 @@ impl RWLock {
         changed
     }
 
-    /// A grant that nobody learnt of is nobody's.
+    /// A grant that nobody learnt of is nobody's; of one that was sent its client may have learnt.
     #[on(undelivered)]
-    fn undelivered(&mut self, cx: &Context, _: Undelivered) -> bool {
+    fn undelivered(&mut self, cx: &Context, lost: Undelivered) -> bool {
+        self.abandoned |= lost.sent && self.writer.is_some_and(|writer| writer.call == cx.call_id());
         self.let_go(cx, |grant| grant.call == cx.call_id())
+    }
+
+    /// Grants the call, saying so if a writer was lost before it.
+    fn grant(&mut self, cx: &Context) -> Grant {
+        if std::mem::take(&mut self.abandoned) {
+            cx.grant_abandoned();
+        } else {
+            cx.grant();
+        }
+        Grant { owner: cx.owner(), call: cx.call_id() }
     }
 
     /// Takes back the latest grant of this kind; says whether there was one.

@@ -78,7 +78,8 @@ fn session_that_ends_releases_what_it_held_and_waits_no_more() {
         lock.owner_lost(2, orderly);
         assert_eq!(lock.parked(), [next]);
         lock.owner_lost(1, orderly);
-        assert!(lock.answer(next).granted::<bool>());
+        let granted = lock.answer(next);
+        assert_eq!(matches!(granted, Answer::GrantedAbandoned(_)), !orderly, "{granted:?}");
         assert!(gone < next);
     }
 }
@@ -97,8 +98,10 @@ fn grant_that_nobody_learnt_of_is_taken_back() {
     let mut lock = lock();
     lock.call_as(thread(1), "acquire_write", args![]).granted::<bool>();
     let next = lock.call_as(thread(2), "acquire_write", args![]).parked();
-    lock.undelivered(next - 1, "acquire_write", &Item::new(&true).unwrap(), true);
-    assert!(lock.answer(next).granted::<bool>());
+    lock.undelivered(next - 1, "acquire_write", &Item::new(&true).unwrap(), false);
+    assert!(matches!(lock.answer(next), Answer::Granted(_)));
+    lock.undelivered(next, "acquire_write", &Item::new(&true).unwrap(), true);
+    assert!(matches!(lock.call_as(thread(3), "acquire_read", args![]), Answer::GrantedAbandoned(_)));
 }
 
 #[test]
@@ -137,7 +140,7 @@ proptest! {
                     let write = what == 1;
                     let method = if write { "acquire_write" } else { "acquire_read" };
                     match lock.call_as(thread(who), method, args![]) {
-                        Answer::Granted(_) => {
+                        Answer::Granted(_) | Answer::GrantedAbandoned(_) => {
                             prop_assert!(line.is_empty(), "{who} overtook {line:?}");
                             holds.push((who, write));
                         }

@@ -6,7 +6,7 @@ use std::fs;
 use steward_conformance::worlds::{Hosted, Stepped};
 use steward_conformance::{called, cases, run, run_all};
 use steward_objects::BUILTINS;
-use steward_test_support::{HostOptions, spawn_host};
+use steward_test_support::{HostOptions, plugin, spawn_host};
 
 #[tokio::test]
 async fn types_answer_alike_stepped_by_hand() {
@@ -38,21 +38,38 @@ async fn types_answer_alike_over_quic() {
     assert_eq!(run_all(&mut Hosted::new(host.connect(host.quic()).await)).await, cases().len());
 }
 
+/// The plugins that have the same types, one in each language.
+const LANGUAGES: [&[&str]; 3] = [&["conformance"], &["c"], &["go"]];
+
 #[tokio::test]
 async fn plugins_answer_as_the_types_that_they_are_modelled_on() {
-    let host = spawn_host(HostOptions { plugins: &["conformance"], ..HostOptions::default() });
-    let mut guests = Hosted::guests(host.connect(host.quic()).await).await;
-    let ran = run_all(&mut guests).await;
-    let all = cases();
-    for typeid in ["Lock", "Semaphore", "Event", "Queue", "dict"] {
-        use steward_conformance::World as _;
-        let of_type = all.iter().filter(|case| {
-            let called = called(case);
-            called.iter().all(|(of, method, _)| of == typeid && guests.has(of, method))
-        });
-        assert!(of_type.count() > 1, "few cases are for the plugin's {typeid}");
+    for plugins in LANGUAGES {
+        let host = spawn_host(HostOptions { plugins, ..HostOptions::default() });
+        let mut guests = Hosted::guests(host.connect(host.quic()).await).await;
+        let ran = run_all(&mut guests).await;
+        let all = cases();
+        for typeid in ["Lock", "Semaphore", "Event", "Queue", "dict"] {
+            use steward_conformance::World as _;
+            let of_type = all.iter().filter(|case| {
+                let called = called(case);
+                called.iter().all(|(of, method, _)| of == typeid && guests.has(of, method))
+            });
+            assert!(of_type.count() > 1, "few cases are for {typeid} of {plugins:?}");
+        }
+        assert!(ran > 20, "{ran} cases for {plugins:?}");
     }
-    assert!(ran > 20, "{ran} cases");
+}
+
+/// Names, parameters, docs, what is read-only, what may park: who reads a type's help cannot tell what it is written in.
+#[test]
+fn plugins_of_all_languages_describe_themselves_alike() {
+    let [model, others @ ..] = LANGUAGES.map(|plugins| plugin(plugins[0]));
+    for other in others {
+        for (expected, found) in model.types().iter().zip(other.types()) {
+            assert_eq!(expected.info(), found.info());
+        }
+        assert_eq!(model.types().len(), other.types().len());
+    }
 }
 
 /// Whoever adds a method adds a case; where it says that it raises, one in which it does.

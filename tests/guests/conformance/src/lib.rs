@@ -1,7 +1,7 @@
 //! Lock, Semaphore, Event, Queue and dict once more, as a plugin: `GuestLock`, `GuestSemaphore`, `GuestEvent`, `GuestQueue`, `GuestDict`.
 //!
 //! Methods, results, error kinds and messages are those of the built-in types, so that the same cases run against both. What a
-//! guest has no way to do is missing: grants say nothing of abandoned predecessors, and of dict the methods that take other objects'
+//! guest has no way to do is missing: of dict the methods that take other objects'
 //! values or give iterators (`__iter__`, `__reversed__`, `__or__`, `__ror__`, `__ior__`, `fromkeys`, `compare_and_set`, `get_many`,
 //! `incr`, `update_in`).
 

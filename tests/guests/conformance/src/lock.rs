@@ -8,6 +8,8 @@ use crate::not_picklable;
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Lock {
     holder: Option<Holder>,
+    /// The last holder was lost while holding it, and the next one is to know.
+    abandoned: bool,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -15,6 +17,8 @@ struct Holder {
     /// `None` once it has said goodbye: then nobody's end frees the lock.
     session: Option<u64>,
     call: CallId,
+    /// Its grant said so.
+    abandoned: bool,
 }
 
 /// A lock without owner: whoever has a proxy may release it.
@@ -31,8 +35,13 @@ impl Lock {
         if self.holder.is_some() {
             return pending();
         }
-        self.holder = Some(Holder { session: Some(cx.owner().session), call: cx.call_id() });
-        cx.grant();
+        let abandoned = std::mem::take(&mut self.abandoned);
+        self.holder = Some(Holder { session: Some(cx.owner().session), call: cx.call_id(), abandoned });
+        if abandoned {
+            cx.grant_abandoned();
+        } else {
+            cx.grant();
+        }
         Ok(true)
     }
 
@@ -67,17 +76,17 @@ impl Lock {
             holder.session = None;
         } else {
             self.holder = None;
+            self.abandoned = true;
             cx.freed();
         }
         true
     }
 
     #[on(undelivered)]
-    fn undelivered(&mut self, cx: &Context, _: Undelivered) -> bool {
-        let lost = self.holder.take_if(|holder| holder.call == cx.call_id()).is_some();
-        if lost {
-            cx.freed();
-        }
-        lost
+    fn undelivered(&mut self, cx: &Context, lost: Undelivered) -> bool {
+        let Some(holder) = self.holder.take_if(|holder| holder.call == cx.call_id()) else { return false };
+        self.abandoned |= holder.abandoned || lost.sent;
+        cx.freed();
+        true
     }
 }

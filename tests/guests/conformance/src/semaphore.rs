@@ -18,6 +18,8 @@ pub struct Semaphore {
     out_total: i64,
     /// Releases that may stand for any of `out_total`.
     foreign: i64,
+    /// Permits whose holder was lost while holding them, and whose next holders are to know.
+    abandoned: i64,
 }
 
 /// A counter of permits.
@@ -28,7 +30,7 @@ impl Semaphore {
         if value < 0 {
             return raise("ValueError", "semaphore initial value must be >= 0");
         }
-        Ok(Self { value, held: BTreeMap::new(), out_total: 0, foreign: 0 })
+        Ok(Self { value, held: BTreeMap::new(), out_total: 0, foreign: 0, abandoned: 0 })
     }
 
     /// Takes a permit, parking until there is one; returns True, or False at the deadline.
@@ -40,7 +42,12 @@ impl Semaphore {
         self.value -= 1;
         self.out_total += 1;
         self.held.entry(cx.owner().session).or_default().push(cx.call_id());
-        cx.grant();
+        if self.abandoned > 0 {
+            self.abandoned -= 1;
+            cx.grant_abandoned();
+        } else {
+            cx.grant();
+        }
         Ok(true)
     }
 
@@ -98,14 +105,16 @@ impl Semaphore {
         let given_back = held.min(self.foreign);
         self.foreign -= given_back;
         self.value += held - given_back;
+        self.abandoned += held - given_back;
         held > 0
     }
 
     #[on(undelivered)]
-    fn undelivered(&mut self, cx: &Context, _: Undelivered) -> bool {
+    fn undelivered(&mut self, cx: &Context, lost: Undelivered) -> bool {
         let holder = self.held.iter().find(|(_, calls)| calls.contains(&cx.call_id()));
         let Some((&session, _)) = holder else { return false };
         self.value += self.take_from(session, 1);
+        self.abandoned += i64::from(lost.sent);
         true
     }
 

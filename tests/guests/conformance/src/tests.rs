@@ -21,6 +21,8 @@ fn lock_goes_in_turn_and_frees_itself_of_the_dead() {
     assert!(lock.answer(waits).granted::<bool>());
     lock.owner_lost(1, false);
     assert!(!lock.call("locked", args![]).value::<bool>());
+    assert!(matches!(lock.call("acquire", args![]), Answer::GrantedAbandoned(_)));
+    lock.call("release", args![]).value::<()>();
     let refused = ("RuntimeError".into(), "release unlocked lock".into());
     assert_eq!(lock.call("release", args![]).raised(), refused);
     assert_eq!(
@@ -37,6 +39,8 @@ fn lost_session_gives_permits_back_less_what_others_gave() {
     semaphore.call("release", args![]).value::<()>();
     semaphore.owner_lost(2, false);
     assert_eq!(semaphore.call("get_value", args![]).value::<i64>(), 2);
+    assert!(matches!(semaphore.call("acquire", args![]), Answer::GrantedAbandoned(_)));
+    assert!(matches!(semaphore.call("acquire", args![]), Answer::Granted(_)));
     assert_eq!(semaphore.call("release", args![0]).raised().1, "n must be one or more");
 }
 

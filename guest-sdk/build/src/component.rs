@@ -1,0 +1,125 @@
+//! Components as files: made of a core module, marked with what made them, and looked at without running them.
+
+use serde::Serialize;
+use wasmparser::{Parser, Payload};
+use wit_component::ComponentEncoder;
+
+use crate::BuildError;
+
+/// The custom section that says what a component was made with, in lines of a word and what it stands for.
+const SECTION: &str = "steward";
+
+/// Makes a component of a core module that carries its world in a custom section.
+///
+/// `adapter` is a core module that takes the place of the system for modules which import one: `(name, bytes)`, as
+/// `wasi_snapshot_preview1` for Go.
+///
+/// # Errors
+/// [`BuildError::Component`].
+pub fn wrap(module: &[u8], adapter: Option<(&str, &[u8])>) -> Result<Vec<u8>, BuildError> {
+    let mut encoder = ComponentEncoder::default();
+    encoder.validate(true);
+    let encoded = encoder.module(module).and_then(|encoder| match adapter {
+        Some((name, bytes)) => encoder.adapter(name, bytes),
+        None => Ok(encoder),
+    });
+    encoded.and_then(ComponentEncoder::encode).map_err(|error| BuildError::Component(format!("{error:#}")))
+}
+
+/// Appends the custom section that says what made a component, unless a module inside of it says so already.
+///
+/// `language` as in [`crate::Language::name`], `sdk` its SDK's version, `world` that of the world.
+///
+/// # Errors
+/// [`BuildError::Component`] if it is none.
+pub fn stamp(mut component: Vec<u8>, language: &str, sdk: &str, world: &str) -> Result<Vec<u8>, BuildError> {
+    if inspect(&component)?.sdk.is_none() {
+        let text = format!("sdk {language} {sdk}\nworld {world}\n");
+        // A custom section: its number, its size, its name's size, its name, its content; sizes below 128 are a byte.
+        component.extend([0, u8::try_from(1 + SECTION.len() + text.len()).expect("two versions are short")]);
+        component.push(SECTION.len() as u8);
+        component.extend(SECTION.bytes().chain(text.bytes()));
+    }
+    Ok(component)
+}
+
+/// What is known of a component without running it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Made {
+    /// Language and version of the SDK that made it: `rust 0.1.0`.
+    pub sdk: Option<String>,
+    /// Version of the world that it says it was made for.
+    pub world: Option<String>,
+    /// Names of what it imports.
+    pub imports: Vec<String>,
+    /// Names of what it exports.
+    pub exports: Vec<String>,
+    /// Bytes of code in its modules.
+    pub code_bytes: u64,
+    /// Bytes of data in its modules.
+    pub data_bytes: u64,
+    /// Bytes of linear memory that each object has from the start.
+    pub memory_bytes_min: u64,
+    /// Bytes that its memory may grow to by its own word; none if it sets no limit.
+    pub memory_bytes_max: Option<u64>,
+}
+
+impl Made {
+    /// Version of Steward's world by the names that it exports: `0.1.0`.
+    pub fn exported_world(&self) -> Option<&str> {
+        self.exports.iter().find_map(|name| name.strip_prefix("steward:plugin/referent@"))
+    }
+}
+
+/// Looks at a component.
+///
+/// # Errors
+/// [`BuildError::Component`] if it is none.
+pub fn inspect(component: &[u8]) -> Result<Made, BuildError> {
+    let broken = |error: wasmparser::BinaryReaderError| BuildError::Component(error.to_string());
+    if !Parser::is_component(component) {
+        let what = if Parser::is_core_wasm(component) { "a core module and no component" } else { "no WebAssembly" };
+        return Err(BuildError::Component(format!("it is {what}")));
+    }
+    let mut made = Made::default();
+    // Modules and components inside of others; only the outermost one's names are names for the host.
+    let mut depth = 0;
+    for payload in Parser::new(0).parse_all(component) {
+        match payload.map_err(broken)? {
+            Payload::Version { .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section {
+                    made.imports.push(import.map_err(broken)?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 1 => {
+                for export in section {
+                    made.exports.push(export.map_err(broken)?.name.name.to_owned());
+                }
+            }
+            Payload::CustomSection(section) if section.name() == SECTION => {
+                for line in String::from_utf8_lossy(section.data()).lines() {
+                    match line.split_once(' ') {
+                        Some(("sdk", sdk)) => made.sdk = Some(sdk.to_owned()),
+                        Some(("world", world)) => made.world = Some(world.to_owned()),
+                        // Later SDKs may say more.
+                        _ => {}
+                    }
+                }
+            }
+            Payload::MemorySection(section) => {
+                for memory in section {
+                    let memory = memory.map_err(broken)?;
+                    let page_bytes = 1_u64 << memory.page_size_log2.unwrap_or(16);
+                    made.memory_bytes_min += memory.initial.saturating_mul(page_bytes);
+                    made.memory_bytes_max = memory.maximum.map(|pages| pages.saturating_mul(page_bytes));
+                }
+            }
+            Payload::CodeSectionStart { size, .. } => made.code_bytes += u64::from(size),
+            Payload::DataSection(section) => made.data_bytes += section.range().end - section.range().start,
+            _ => {}
+        }
+    }
+    Ok(made)
+}

@@ -1,0 +1,7 @@
+module {{name}}
+
+go 1.24
+
+require steward.dev/guest v0.1.0
+
+replace steward.dev/guest => ./.steward/guest-sdk/go

@@ -1,0 +1,395 @@
+//go:build wasip1
+
+package guest
+
+import (
+	"runtime/debug"
+	"unsafe"
+
+	"steward.dev/guest/internal/world"
+)
+
+// The world of wit/0.1.0 by the component model's canonical ABI, written by hand: generated bindings ask for modules of their own
+// and flags that replace the linker's checks, and lift what this can leave where it is.
+//
+// Memory. What the host hands over was allocated by cabi_realloc and is the callee's: it is found again by its address. What goes back
+// lies in Go's memory, which does not move, and is kept from the collector until the next call; there is no cabi_post function,
+// which would be one more way into Go with each call.
+
+//go:wasmimport steward:plugin/host@0.1.0 log
+//go:noescape
+func hostLog(level uint32, message unsafe.Pointer, length uint32)
+
+//go:wasmimport [export]steward:plugin/referent@0.1.0 [resource-new]object
+func resourceNew(rep int32) int32
+
+// What the adapter offers beside its stand-ins for the system: the time and seed of the turn, and where to gather lines that are
+// written to standard output and error.
+//
+//go:wasmimport wasi_snapshot_preview1 steward_turn
+func adapterTurn(nowMs, seed uint64)
+
+//go:wasmimport wasi_snapshot_preview1 steward_lines
+//go:noescape
+func adapterLines(buffer unsafe.Pointer, length uint32)
+
+// lines is the adapter's. The host cuts longer ones.
+var lines [4096]byte
+
+// collectorPercent makes the collector run for the first time when the heap has some 500 KiB. Go's own 4 MiB would be touched by every
+// object that lives long enough.
+const collectorPercent = 12
+
+func init() {
+	adapterLines(unsafe.Pointer(&lines), uint32(len(lines)))
+	world.Log = func(level uint8, message string) {
+		hostLog(uint32(level), unsafe.Pointer(unsafe.StringData(message)), uint32(len(message)))
+	}
+	debug.SetGCPercent(collectorPercent)
+}
+
+// address is a pointer as the host sees it.
+func address(of unsafe.Pointer) uint32 { return uint32(uintptr(of)) }
+
+// received is the memory that the host has asked for and not handed over yet: few pieces, and mostly one.
+var received [][]uint64
+
+// spare is memory of the usual size, to be lent again.
+var spare []uint64
+
+const spareWords = 128
+
+//go:wasmexport cabi_realloc
+func cabiRealloc(old, oldSize, align, size uint32) unsafe.Pointer {
+	if size == 0 {
+		return unsafe.Pointer(&resultMemory)
+	}
+	words := (int(size) + 7) / 8
+	var piece []uint64
+	if words <= spareWords && spare != nil {
+		piece, spare = spare[:words], nil
+	} else {
+		piece = make([]uint64, words, max(words, spareWords))
+	}
+	pointer := unsafe.Pointer(&piece[0])
+	if oldSize > 0 {
+		copy(unsafe.Slice((*byte)(pointer), size), take(old, oldSize))
+	}
+	received = append(received, piece)
+	return pointer
+}
+
+// take is memory that the host hands over.
+func take(from, length uint32) []byte {
+	for at, piece := range received {
+		if memory := unsafe.Pointer(&piece[0]); address(memory) == from {
+			last := len(received) - 1
+			received[at], received[last] = received[last], nil
+			received = received[:last]
+			return unsafe.Slice((*byte)(memory), length)
+		}
+	}
+	return nil
+}
+
+// give lends memory of the usual size again.
+func give(item []byte) {
+	if cap := len(item); cap > 0 && cap <= spareWords*8 {
+		spare = unsafe.Slice((*uint64)(unsafe.Pointer(&item[0])), spareWords)
+	}
+}
+
+// takeText is memory that the host hands over, as a string.
+func takeText(from, length uint32) string { return string(take(from, length)) }
+
+// objects are those of this instance; their places are what the host calls them by.
+var (
+	objects   []world.Object
+	freePlace []int32
+)
+
+// result is where a record is handed back, by words of four bytes. kept keeps what it points to.
+var (
+	// As such, it is aligned to eight bytes.
+	resultMemory [8]uint64
+	result       = unsafe.Slice((*uint32)(unsafe.Pointer(&resultMemory)), 16)
+	kept         []any
+)
+
+func reset() {
+	clear(kept)
+	kept = kept[:0]
+	clear(result)
+}
+
+// putBytes writes a list of bytes or a text where it is.
+func putBytes(at []uint32, item []byte) {
+	at[0], at[1] = address(unsafe.Pointer(unsafe.SliceData(item))), uint32(len(item))
+	if len(item) == 0 {
+		// Some aligned address.
+		at[0] = 8
+	}
+}
+
+func putText(at []uint32, text string) {
+	putBytes(at, unsafe.Slice(unsafe.StringData(text), len(text)))
+}
+
+// putIdents writes a list of 64-bit numbers where it is.
+func putIdents(at []uint32, idents []uint64) {
+	at[0], at[1] = 8, uint32(len(idents))
+	if len(idents) > 0 {
+		at[0] = address(unsafe.Pointer(&idents[0]))
+	}
+}
+
+// putFault writes a fault: seven words.
+func putFault(at []uint32, fault *world.Fault) {
+	putText(at, fault.Kind)
+	putText(at[2:], fault.Message)
+	at[4] = 0
+	if fault.Data != nil {
+		at[4] = 1
+		putBytes(at[5:], fault.Data)
+	}
+}
+
+// list is memory for a list of records of so many words, aligned to eight bytes.
+func list(records, words int) []uint32 {
+	if records == 0 {
+		return nil
+	}
+	memory := make([]uint64, (records*words+1)/2)
+	kept = append(kept, memory)
+	return unsafe.Slice((*uint32)(unsafe.Pointer(&memory[0])), records*words)
+}
+
+func putList(at []uint32, memory []uint32, records int) {
+	at[0], at[1] = 8, uint32(records)
+	if records > 0 {
+		at[0] = address(unsafe.Pointer(&memory[0]))
+	}
+}
+
+// put64 writes a 64-bit number.
+func put64(at []uint32, value uint64) { at[0], at[1] = uint32(value), uint32(value>>32) }
+
+// turn tells the adapter the time and the seed.
+func turn(nowMs, seed uint64) {
+	adapterTurn(nowMs, seed)
+	reset()
+}
+
+//go:wasmexport steward:plugin/referent@0.1.0#describe
+func describe() unsafe.Pointer {
+	reset()
+	types := world.Plugin.Describe()
+	kept = append(kept, types)
+	const words = 11
+	memory := list(len(types), words)
+	for i := range types {
+		typ, at := &types[i], memory[i*words:]
+		putText(at, typ.ID)
+		putText(at[2:], typ.Version)
+		putText(at[4:], typ.Doc)
+		putParams(at[6:], typ.Constructor)
+		putMethods(at[8:], typ.Methods)
+		putBool(at[10:], 0, typ.Saves)
+	}
+	putList(result, memory, len(types))
+	return unsafe.Pointer(&resultMemory)
+}
+
+func putMethods(at []uint32, methods []world.Method) {
+	const words = 12
+	memory := list(len(methods), words)
+	putList(at, memory, len(methods))
+	for i := range methods {
+		method, at := &methods[i], memory[i*words:]
+		putText(at, method.Name)
+		putParams(at[2:], method.Params)
+		putText(at[4:], method.Doc)
+		putBool(at[6:], 0, method.ReadOnly)
+		putBool(at[6:], 1, method.MayPark)
+		putText(at[7:], method.Result)
+		if method.Returns != "" {
+			at[9] = 1
+			putText(at[10:], method.Returns)
+		}
+	}
+}
+
+func putParams(at []uint32, params []world.Param) {
+	const words = 8
+	memory := list(len(params), words)
+	putList(at, memory, len(params))
+	for i := range params {
+		param, at := &params[i], memory[i*words:]
+		putText(at, param.Name)
+		at[2] = uint32(param.Kind)
+		putText(at[3:], param.Type)
+		if param.HasDefault {
+			at[5] = 1
+			putText(at[6:], param.Default)
+		}
+	}
+}
+
+// putBool writes a byte of a word that is zero.
+func putBool(at []uint32, place int, value bool) {
+	if value {
+		at[0] |= 1 << (8 * place)
+	}
+}
+
+// made hands a new object over, or the fault.
+func made(object world.Object, fault *world.Fault) unsafe.Pointer {
+	if fault != nil {
+		kept = append(kept, fault)
+		result[0] = 1
+		putFault(result[1:], fault)
+		return unsafe.Pointer(&resultMemory)
+	}
+	place := int32(len(objects))
+	if last := len(freePlace) - 1; last >= 0 {
+		place, freePlace = freePlace[last], freePlace[:last]
+		objects[place] = object
+	} else {
+		objects = append(objects, object)
+	}
+	held := object.Held()
+	kept = append(kept, held)
+	result[1] = uint32(resourceNew(place + 1))
+	putIdents(result[2:], held)
+	return unsafe.Pointer(&resultMemory)
+}
+
+//go:wasmexport steward:plugin/referent@0.1.0#[static]object.create
+func objectCreate(
+	typeid, typeidLength, args, argsLength uint32, nowMs, seed uint64, tenant, tenantLength uint32,
+) unsafe.Pointer {
+	turn(nowMs, seed)
+	context := world.Context{NowMs: nowMs, Seed: seed, Tenant: takeText(tenant, tenantLength)}
+	return made(world.Plugin.Create(takeText(typeid, typeidLength), take(args, argsLength), context))
+}
+
+//go:wasmexport steward:plugin/referent@0.1.0#[static]object.load
+func objectLoad(
+	typeid, typeidLength, state, stateLength, from, fromLength uint32, nowMs, seed uint64, tenant, tenantLength uint32,
+) unsafe.Pointer {
+	turn(nowMs, seed)
+	context := world.Context{NowMs: nowMs, Seed: seed, Tenant: takeText(tenant, tenantLength)}
+	return made(world.Plugin.Load(
+		takeText(typeid, typeidLength), take(state, stateLength), takeText(from, fromLength), context))
+}
+
+//go:wasmexport steward:plugin/referent@0.1.0#[dtor]object
+func objectDrop(rep int32) {
+	objects[rep-1] = nil
+	freePlace = append(freePlace, rep-1)
+}
+
+//go:wasmexport steward:plugin/referent@0.1.0#[method]object.save
+func objectSave(rep int32) unsafe.Pointer {
+	reset()
+	state, fault := objects[rep-1].Save()
+	if fault != nil {
+		kept = append(kept, fault)
+		result[0] = 1
+		putFault(result[1:], fault)
+	} else {
+		kept = append(kept, state)
+		putBytes(result[1:], state)
+	}
+	return unsafe.Pointer(&resultMemory)
+}
+
+// input is that of the step under way: one, so that it need not be made with each.
+var input world.Input
+
+// The parameters from `a` on are those of the variant `input`, each as wide as the widest case needs.
+//
+//go:wasmexport steward:plugin/referent@0.1.0#[method]object.step
+func objectStep(
+	rep int32, nowMs, seed uint64, kind uint32,
+	a uint64, b uint32, c, d uint64, e, f, g, h, i uint32,
+) unsafe.Pointer {
+	turn(nowMs, seed)
+	input = world.Input{Kind: world.InputKind(kind)}
+	switch input.Kind {
+	case world.Call:
+		input.Call, input.Method, input.Owner = a, b, world.Owner{Session: c, Thread: d}
+		input.Item = take(e, f)
+	case world.Cancel:
+		input.Call, input.Why = a, world.Why(b)
+	case world.OwnerLost:
+		input.Session, input.Orderly = a, b != 0
+	case world.Undelivered:
+		input.Call, input.Method, input.Item, input.Sent = a, b, take(uint32(c), uint32(d)), e != 0
+	case world.Returned:
+		input.Tag = a
+		if b == 0 {
+			input.Item = take(uint32(c), uint32(d))
+		} else {
+			input.Fault = &world.Fault{
+				Kind: takeText(uint32(c), uint32(d)), Message: takeText(e, f),
+			}
+			if g != 0 {
+				input.Fault.Data = take(h, i)
+			}
+		}
+	}
+	outcome := objects[rep-1].Step(nowMs, seed, &input)
+	if !outcome.KeepsItem {
+		give(input.Item)
+	}
+	putOutcome(outcome)
+	return unsafe.Pointer(&resultMemory)
+}
+
+// single is memory for the answer of a step that has one, as most have.
+var single [6]uint64
+
+func putOutcome(outcome *world.Outcome) {
+	const words = 12
+	count := len(outcome.Completions)
+	memory := unsafe.Slice((*uint32)(unsafe.Pointer(&single)), words)
+	if count > 1 {
+		memory = list(count, words)
+	}
+	for i := range outcome.Completions {
+		completion, at := &outcome.Completions[i], memory[i*words:]
+		put64(at, completion.Call)
+		at[10] = uint32(completion.Grant)
+		if completion.Fault != nil {
+			at[2] = 1
+			putFault(at[3:], completion.Fault)
+		} else {
+			at[2] = 0
+			putBytes(at[3:], completion.Item)
+		}
+	}
+	putList(result, memory, count)
+	putBool(result[2:], 0, outcome.Freed)
+	putBool(result[2:], 1, outcome.Changed)
+	if outcome.HasWake {
+		result[4] = 1
+		put64(result[6:], outcome.WakeAtMs)
+	}
+	putIdents(result[8:], outcome.Held)
+	putIdents(result[10:], outcome.LetGo)
+	putInvocations(result[12:], outcome.Invocations)
+}
+
+func putInvocations(at []uint32, invocations []world.Invocation) {
+	const words = 8
+	memory := list(len(invocations), words)
+	putList(at, memory, len(invocations))
+	for i := range invocations {
+		invocation, at := &invocations[i], memory[i*words:]
+		put64(at, invocation.Tag)
+		put64(at[2:], invocation.Ident)
+		putText(at[4:], invocation.Method)
+		putBytes(at[6:], invocation.Args)
+	}
+}

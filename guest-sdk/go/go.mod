@@ -1,0 +1,3 @@
+module steward.dev/guest
+
+go 1.24
