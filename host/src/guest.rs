@@ -2,7 +2,8 @@
 //!
 //! The host steps a plugin's object as it steps a built-in one, through [`Referent`]. What happens inside the
 //! sandbox reaches the host as replies, requests and faults, each checked before anything else sees it; a guest
-//! that traps, runs past its deadline or breaks the rules poisons its own object, and nothing else.
+//! that traps, runs past its deadline or breaks the rules loses that one call, and
+//! harms nothing else: its object is made again as it was ([`Releases`] moves it to newer versions, too).
 //!
 //! * Every object has a Store of its own: a trap ends that object only, its memory is counted and freed with it,
 //!   and freeing it runs no guest code.
@@ -70,7 +71,7 @@ pub struct GuestConfig {
     /// How often a running guest looks up from its work, in milliseconds.
     pub epoch_tick_ms: u64,
     /// CPU milliseconds of one step, of creating an object and of describing a plugin. Beyond them the guest is cut, which
-    /// poisons its object.
+    /// is a trap.
     pub step_cpu_ms: u64,
     /// Bytes of one object's linear memory. Growing beyond them fails inside the guest.
     pub memory_bytes_max: usize,
@@ -87,11 +88,11 @@ pub struct GuestConfig {
     pub objects_max: u32,
     /// Calls that one object may leave unanswered; more are refused.
     pub parked_max: usize,
-    /// Tokens that one object may hold, each as often as it is stored. Holding more poisons it.
+    /// Tokens that one object may hold, each as often as it is stored. Holding more is a trap.
     pub tokens_held_max: usize,
-    /// Calls that one step may ask for. Asking for more poisons the object.
+    /// Calls that one step may ask for. Asking for more is a trap.
     pub invokes_max: usize,
-    /// Bytes of a reply. A longer one poisons the object; what a guest hands over in one step is limited to this and 1 MiB.
+    /// Bytes of a reply. A longer one is a trap; what a guest hands over in one step is limited to this and 1 MiB.
     pub reply_bytes_max: usize,
     /// Bounds of an encoded item that comes from a guest.
     pub item_limits: steward_wire::Limits,

@@ -534,7 +534,7 @@ impl State {
             let count = if version.saves && offered.saves() { &mut will_move } else { &mut will_stay };
             *count += version.objects;
         }
-        let newest = releases.replace(offered.clone())?;
+        let newest = releases.replace(offered.clone());
         let face = Face::new(&typeid, newest.info().clone(), Vec::new(), true, Some(offered.clone()));
         kind.show(face);
         for single in self.types.values() {

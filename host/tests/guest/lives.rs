@@ -60,7 +60,7 @@ impl Living {
     }
 
     fn replace(&self, plugin: &Plugin, typeid: &str) {
-        self.releases.replace(kind(plugin, typeid)).unwrap();
+        self.releases.replace(kind(plugin, typeid));
     }
 
     fn number(&self, method: &str) -> u16 {
