@@ -9,12 +9,12 @@ use rustix::time::{ClockId, clock_gettime};
 use steward_objects::{Args, CallId, Effect, Fault, Ident, Input, Invocation, Outbox, Referent, Why, common};
 use steward_wire::{Malformed, check, value};
 use wasmtime::component::ResourceAny;
-use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, Trap, UpdateDeadline};
+use wasmtime::{Engine, PoolConcurrencyLimitError, ResourceLimiter, Store, Trap, UpdateDeadline};
 
 use super::bindings::exports::steward::plugin::referent::Made;
 use super::bindings::steward::plugin::{host, types as wit};
 use super::bindings::{self, PluginPre};
-use super::{Birth, GuestConfig, PluginType, Runtime};
+use super::{Birth, GuestConfig, PluginType, Runtime, slab};
 
 /// Kind of the fault of a guest that trapped, was cut, or broke the rules.
 const GUEST_TRAP: &str = "GuestTrap";
@@ -30,6 +30,8 @@ pub(super) struct Who {
     pub(super) runtime: Arc<Runtime>,
     pub(super) plugin: String,
     pub(super) typeid: String,
+    /// Bytes that an object's memory may have.
+    pub(super) memory_bytes_max: usize,
 }
 
 impl std::fmt::Debug for Who {
@@ -64,7 +66,7 @@ struct Cut {
 }
 
 impl Inside {
-    fn store(who: Arc<Who>, ident: Ident) -> Store<Self> {
+    fn store(engine: &Engine, who: Arc<Who>, ident: Ident) -> Store<Self> {
         let runtime = Arc::clone(&who.runtime);
         let inside = Self {
             who,
@@ -77,7 +79,7 @@ impl Inside {
             log_lines_dropped: 0,
             log_minute: (0, 0),
         };
-        let mut store = Store::new(&runtime.engine, inside);
+        let mut store = Store::new(engine, inside);
         store.limiter(|inside| inside);
         store.set_hostcall_fuel(runtime.config.reply_bytes_max + HANDOVER_SPARE_BYTES);
         // One object, and what the guest's own component hands around inside.
@@ -117,7 +119,7 @@ impl Inside {
             None => error.root_cause().to_string(),
         };
         if self.starved {
-            let limit = self.who.runtime.config.memory_bytes_max;
+            let limit = self.who.memory_bytes_max;
             format!("out of memory, limit is {limit} bytes: {trap}")
         } else {
             trap
@@ -127,7 +129,7 @@ impl Inside {
 
 impl ResourceLimiter for Inside {
     fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let fits = desired <= self.who.runtime.config.memory_bytes_max;
+        let fits = desired <= self.who.memory_bytes_max;
         self.starved |= !fits;
         Ok(fits)
     }
@@ -158,7 +160,7 @@ impl wit::Host for Inside {}
 
 impl host::Host for Inside {
     fn log(&mut self, level: host::Level, message: String) {
-        let Who { runtime, plugin, typeid } = &*self.who;
+        let Who { runtime, plugin, typeid, .. } = &*self.who;
         let config = &runtime.config;
         let line = &message[..message.floor_char_boundary(config.log_line_bytes_max)];
         let (minute, minute_bytes) = &mut self.log_minute;
@@ -211,10 +213,15 @@ fn enter<R>(
     result
 }
 
+/// Whether a guest was not made for want of room.
+fn is_full(error: &wasmtime::Error) -> bool {
+    error.is::<PoolConcurrencyLimitError>() || error.root_cause().to_string() == slab::NO_ROOM
+}
+
 /// Asks a plugin what it offers, in a sandbox of its own. The error says what ended it.
 pub(super) fn describe(pre: &PluginPre<Inside>, who: Who) -> Result<Vec<wit::TypeInfo>, String> {
     let who = Arc::new(who);
-    let mut store = Inside::store(Arc::clone(&who), Ident::HOST);
+    let mut store = Inside::store(pre.engine(), Arc::clone(&who), Ident::HOST);
     enter(&who.runtime, &mut store, 0, |store| {
         let plugin = pre.instantiate(&mut *store)?;
         plugin.steward_plugin_referent().call_describe(store)
@@ -251,7 +258,7 @@ impl Object {
         out: &mut Outbox,
     ) -> Result<Self, Fault> {
         let runtime = &*kind.who.runtime;
-        let mut store = Inside::store(Arc::clone(&kind.who), birth.ident);
+        let mut store = Inside::store(pre.engine(), Arc::clone(&kind.who), birth.ident);
         let created = enter(runtime, &mut store, birth.now_ms, |store| {
             let plugin = pre.instantiate(&mut *store)?;
             let context = wit::Context { now_ms: birth.now_ms, seed: birth.seed, tenant: birth.tenant.to_owned() };
@@ -282,7 +289,7 @@ impl Object {
                 Ok(()) => raised(fault),
                 Err(broken) => broke(broken),
             }),
-            Err(error) if error.is::<PoolConcurrencyLimitError>() => {
+            Err(error) if is_full(&error) => {
                 let limit = runtime.profile.objects_max;
                 Err(Fault::refused("OverQuota", format!("no room for another guest, limit is {limit}")).retry())
             }

@@ -19,7 +19,7 @@ fn args_with_token() -> Vec<u8> {
 
 /// `method` poisons its object with `message`, the object stays poisoned, and another one of the same plugin is served as
 /// if nothing had happened.
-fn poisons(config: GuestConfig, method: &str, message: &str) {
+pub(super) fn poisons(config: GuestConfig, method: &str, message: &str) {
     let plugin = probe(config);
     let mut neighbour = Driven::new(&plugin);
     let mut object = Driven::new(&plugin);
@@ -208,21 +208,6 @@ fn trapped_guest_makes_room_for_another() {
 #[test]
 fn trap_poisons() {
     poisons(config(), "trap", "guest trapped in `Probe.trap`: unreachable executed");
-}
-
-#[test]
-fn memory_beyond_its_limit_is_refused() {
-    let message = "guest trapped in `Probe.grow`: out of memory, limit is 8388608 bytes: unreachable executed";
-    poisons(GuestConfig { memory_bytes_max: 8 << 20, ..config() }, "grow", message);
-}
-
-#[test]
-fn memory_within_its_limit_is_given() {
-    let mut object = Driven::new(&probe(config()));
-    assert!(object.call("exhaust").is_ok());
-    let mut object = Driven::new(&probe(GuestConfig { memory_bytes_max: 16 << 20, ..config() }));
-    object.start("exhaust", Args::none());
-    assert!(object.poison().message.contains("out of memory"));
 }
 
 #[test]
