@@ -117,7 +117,7 @@ pub fn inspect(component: &[u8]) -> Result<Made, BuildError> {
                 }
             }
             Payload::CodeSectionStart { size, .. } => made.code_bytes += u64::from(size),
-            Payload::DataSection(section) => made.data_bytes += (section.range().end - section.range().start) as u64,
+            Payload::DataSection(section) => made.data_bytes += section.range().end - section.range().start,
             _ => {}
         }
     }

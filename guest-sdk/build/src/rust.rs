@@ -70,10 +70,7 @@ fn module(account: &[u8]) -> Option<PathBuf> {
         Some(files) => files.clone(),
         None => Vec::new(),
     });
-    files
-        .filter_map(|file| file.as_str().map(PathBuf::from))
-        .filter(|file| file.extension() == Some("wasm".as_ref()))
-        .last()
+    files.filter_map(|file| file.as_str().map(PathBuf::from)).rfind(|file| file.extension() == Some("wasm".as_ref()))
 }
 
 /// Makes sure that the rustc of a folder can compile for WebAssembly: as it is, by rustup, or from Debian's copy of std's source.

@@ -365,7 +365,7 @@ impl Stage {
             if let Some(waiting) = object.waiting.remove(&reply.call) {
                 let payload = object.outbox.payload(reply);
                 let outcome = match reply.effect {
-                    Effect::Returned => Ok((payload.to_vec(), reply.grant.clone())),
+                    Effect::Returned => Ok((payload.to_vec(), reply.grant)),
                     effect => Err(Fault::read(effect, payload)
                         .unwrap_or_else(|_| Fault::new(effect, "Malformed", "the fault cannot be read"))),
                 };
