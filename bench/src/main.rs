@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use steward_host::guest::Profile;
 
 use crate::report::Report;
 
@@ -52,6 +53,8 @@ enum Server {
     Host {
         #[arg(long)]
         plugins: PathBuf,
+        #[arg(long, default_value = "auto")]
+        profile: Profile,
     },
     /// Compiles a plugin for the host.
     #[command(hide = true)]
@@ -70,9 +73,9 @@ fn main() -> Result<()> {
             proc::pin(true)?;
             runtime.block_on(servers::echo())
         }
-        Some(Server::Host { plugins }) => {
+        Some(Server::Host { plugins, profile }) => {
             proc::pin(true)?;
-            servers::host(&plugins)
+            servers::host(&plugins, profile)
         }
         Some(Server::CompileComponent) => std::process::exit(match steward_host::guest::compile_main() {
             code if code == std::process::ExitCode::SUCCESS => 0,

@@ -20,7 +20,7 @@ const AT_ONCE: usize = 64;
 
 pub(crate) async fn measure(report: &mut Report, plugins: &Path) -> Result<()> {
     let rounds = report.rounds.clamp(1, 3);
-    let (mut sessions, mut locks, mut objects) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut sessions, mut locks, mut objects, mut dense) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut lock_us, mut object_us) = (Vec::new(), Vec::new());
     let wants_sessions = report.wants(&["idle_session_bytes"]);
     let wants_objects = report.wants(&[
@@ -30,6 +30,8 @@ pub(crate) async fn measure(report: &mut Report, plugins: &Path) -> Result<()> {
         "create_plugin_us",
         "locks_per_gib",
         "plugin_objects_per_gib",
+        "dense_object_bytes",
+        "dense_objects_per_gib",
     ]);
     if !wants_sessions && !wants_objects {
         return Ok(());
@@ -37,7 +39,7 @@ pub(crate) async fn measure(report: &mut Report, plugins: &Path) -> Result<()> {
     // A host of its own for each measurement: memory that was used and freed before would not be seen again.
     for _ in 0..rounds {
         if wants_sessions {
-            let (host, manager, address) = fresh(plugins).await?;
+            let (host, manager, address) = fresh(plugins, "fast").await?;
             let before = host.memory_bytes()?;
             let mut open = vec![manager];
             for _ in 0..SESSIONS {
@@ -48,14 +50,17 @@ pub(crate) async fn measure(report: &mut Report, plugins: &Path) -> Result<()> {
             sessions.push((host.memory_bytes()? - before) as f64 / SESSIONS as f64);
         }
         if wants_objects {
-            let (host, manager, _) = fresh(plugins).await?;
+            let (host, manager, _) = fresh(plugins, "fast").await?;
             let (bytes, us) = create(&host, &manager, "Lock", LOCKS, false).await?;
             locks.push(bytes);
             lock_us.push(us);
-            let (host, manager, _) = fresh(plugins).await?;
+            let (host, manager, _) = fresh(plugins, "fast").await?;
             let (bytes, us) = create(&host, &manager, "Leaderboard", PLUGIN_OBJECTS, true).await?;
             objects.push(bytes);
             object_us.push(us);
+            let (host, manager, _) = fresh(plugins, "dense").await?;
+            let (bytes, _) = create(&host, &manager, "Leaderboard", PLUGIN_OBJECTS, true).await?;
+            dense.push(bytes);
         }
     }
     report.add("idle_session_bytes", "B", Limit::AtMost(80.0 * 1024.0), sessions);
@@ -63,14 +68,18 @@ pub(crate) async fn measure(report: &mut Report, plugins: &Path) -> Result<()> {
     report.add("lock_bytes", "B", Limit::AtMost(400.0), locks);
     report.add("plugin_objects_per_gib", "", Limit::None, objects.iter().map(|bytes| GIB / bytes).collect());
     report.add("plugin_object_bytes", "B", Limit::AtMost(48.0 * 1024.0), objects);
+    report.add("dense_objects_per_gib", "", Limit::None, dense.iter().map(|bytes| GIB / bytes).collect());
+    // 100,000 in 3 GiB.
+    report.add("dense_object_bytes", "B", Limit::AtMost(32_212.0), dense);
     report.add("create_lock_us", "us", Limit::None, lock_us);
     report.add("create_plugin_us", "us", Limit::None, object_us);
     Ok(())
 }
 
 /// A new host, and a session with it in which one of everything was made: what the first costs is not what one costs.
-async fn fresh(plugins: &Path) -> Result<(Process, Manager, String)> {
-    let (host, ready): (_, HostReady) = Process::start(&["host".as_ref(), "--plugins".as_ref(), plugins.as_os_str()])?;
+async fn fresh(plugins: &Path, profile: &str) -> Result<(Process, Manager, String)> {
+    let args = ["host".as_ref(), "--profile".as_ref(), profile.as_ref(), "--plugins".as_ref(), plugins.as_os_str()];
+    let (host, ready): (_, HostReady) = Process::start(&args)?;
     let manager = connect(&ready.quic).await?;
     manager.create("Lock", ()).await?;
     manager.create("Leaderboard", ()).await?.call_item("__len__", ()).await?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use quinn::{AckFrequencyConfig, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use serde::{Deserialize, Serialize};
-use steward_host::guest::{Compiler, GuestConfig, Guests};
+use steward_host::guest::{Compiler, GuestConfig, Guests, Profile};
 use steward_host::{AuthKey, Config, Host, Key, Limits, Registration, Role, Source, TenantConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -111,11 +111,9 @@ pub(crate) async fn echo() -> Result<()> {
 }
 
 /// A host with the built-in types and two plugins.
-pub(crate) fn host(plugins: &Path) -> Result<()> {
-    let guests = Guests::new(GuestConfig::new(Compiler::Child {
-        program: std::env::current_exe()?,
-        args: vec!["compile-component".into()],
-    }))?;
+pub(crate) fn host(plugins: &Path, profile: Profile) -> Result<()> {
+    let compiler = Compiler::Child { program: std::env::current_exe()?, args: vec!["compile-component".into()] };
+    let guests = Guests::new(GuestConfig { profile, ..GuestConfig::new(compiler) })?;
     let mut types = Vec::new();
     for name in ["leaderboard", "conformance"] {
         let path = plugins.join(name).with_extension("wasm");

@@ -54,6 +54,16 @@ pub(crate) struct Reply {
     /// Idents of the tokens inside, once for each time they occur. Each is held until somebody
     /// gives it to [`Core::let_go`].
     pub(crate) pins: Vec<Ident>,
+    /// What was refused, if it was sent by the lane.
+    pub(crate) refused: Option<Box<Request>>,
+}
+
+impl Reply {
+    /// Whether it is a refusal of a kind.
+    pub(crate) fn is_refused(&self, kind: &str) -> bool {
+        self.effect == Effect::Refused
+            && Fault::read(Effect::Refused, &self.payload).is_ok_and(|fault| fault.kind == kind)
+    }
 }
 
 /// Why there will be no more replies.
@@ -251,6 +261,12 @@ impl Core {
         seq
     }
 
+    /// A call counts against the other limit from now on; false if its reply is there.
+    pub(crate) fn reclassify(&mut self, seq: u64, class: Class) -> bool {
+        let waiting = self.waiting.get_mut(&seq);
+        waiting.map(|waiting| waiting.class = class).is_some()
+    }
+
     /// Fetches a reply, or leaves a waker for when it comes.
     ///
     /// # Panics
@@ -313,7 +329,11 @@ impl Core {
             let frame::Reply { effect, payload, epoch, version, index, grant, .. } = *reply;
             let version = Version { epoch, version, index };
             let payload = Bytes::copy_from_slice(payload);
-            self.done.insert(reply.seq, Reply { effect, payload, version, grant, pins: tokens });
+            let refused = match waiting.sent {
+                Sent::Lane(request) if effect == Effect::Refused => Some(Box::new(request)),
+                _ => None,
+            };
+            self.done.insert(reply.seq, Reply { effect, payload, version, grant, pins: tokens, refused });
         } else {
             for ident in tokens {
                 self.let_go(ident);

@@ -7,7 +7,7 @@ use steward_wire::frame::{self, ClientFrame, Guard, Subject};
 const HEAD_BYTES_MAX: usize = 256;
 
 /// A frame with a seq, but for the seq.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Request {
     Call {
         ident: Ident,
@@ -38,7 +38,7 @@ pub(crate) enum Request {
 }
 
 /// How a method is named.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Method {
     Index(u16),
     Known(&'static str),

@@ -365,12 +365,29 @@ impl std::fmt::Debug for Session {
 
 /// A call under way. Dropping it gives the call up.
 struct Flight<'a> {
-    session: &'a Session,
+    session: &'a Arc<Session>,
     seq: u64,
     target: (Ident, u64),
     /// Objects that its arguments name, held until it is over.
     named: Vec<Ident>,
     fetched: bool,
+}
+
+impl Flight<'_> {
+    /// Waits for the reply.
+    async fn land(&mut self) -> Result<Delivered, Error> {
+        let session = self.session;
+        let reply = poll_fn(|cx| match session.shared.state.lock().core.fetch(self.seq, cx.waker()) {
+            Some(reply) => Poll::Ready(reply),
+            None => Poll::Pending,
+        })
+        .await;
+        self.fetched = true;
+        match reply {
+            Ok(reply) => Ok(Delivered { session: Arc::clone(session), reply }),
+            Err(ending) => Err(Error::Unknown(ending.unknown())),
+        }
+    }
 }
 
 impl Drop for Flight<'_> {
@@ -455,27 +472,71 @@ impl Session {
     }
 
     /// As [`Session::call`], and delivers replies that are no results as well.
-    pub(crate) async fn deliver(self: &Arc<Self>, class: Class, request: Request) -> Result<Delivered, Error> {
-        let permit = self.permit(class).await?;
+    pub(crate) async fn deliver(self: &Arc<Self>, class: Class, mut request: Request) -> Result<Delivered, Error> {
+        // Where as many wait as may, a call need not be one more that does, and may be the one that lets another go. One that
+        // lets go of a lock always waits.
+        let mut at_once = class == Class::Parked && !request.lets_go() && self.shared.parked.available_permits() == 0;
+        loop {
+            // A large one does not come back.
+            let copy = (class == Class::Parked && self.is_large(&request)).then(|| request.clone());
+            let mut delivered = if at_once {
+                self.deliver_at_once(request).await?
+            } else {
+                let permit = self.permit(class).await?;
+                self.launch(permit, class, request).await?.land().await?
+            };
+            at_once = false;
+            // One that was sent at once may have taken the room of one that waited for it.
+            let refused = class == Class::Parked && delivered.reply.is_refused("TooManyParked");
+            let again = if refused { delivered.reply.refused.take().map(|again| *again).or(copy) } else { None };
+            match again {
+                Some(again) => request = again,
+                None => return Ok(delivered),
+            }
+        }
+    }
+
+    /// Delivers a call that may wait while there is no room for such. Until there is, it counts as one that runs: the host
+    /// refuses it if it comes to wait, and nothing happened.
+    async fn deliver_at_once(self: &Arc<Self>, request: Request) -> Result<Delivered, Error> {
+        let permit = self.permit(Class::Running).await?;
+        let mut flight = self.launch(permit, Class::Running, request).await?;
+        let seq = flight.seq;
+        let mut landed = std::pin::pin!(flight.land());
+        let permit = tokio::select! {
+            biased;
+            delivered = &mut landed => return delivered,
+            // Whoever has not got its turn when the reply comes leaves the line.
+            permit = self.shared.parked.acquire() => permit,
+        };
+        if let Ok(permit) = permit
+            && self.shared.state.lock().core.reclassify(seq, Class::Parked)
+        {
+            permit.forget();
+            self.shared.running.add_permits(1);
+        }
+        landed.await
+    }
+
+    fn is_large(&self, request: &Request) -> bool {
+        request.bytes_max() > self.shared.limits.bulk_bytes_min
+    }
+
+    async fn launch(
+        self: &Arc<Self>,
+        permit: SemaphorePermit<'_>,
+        class: Class,
+        request: Request,
+    ) -> Result<Flight<'_>, Error> {
         let bytes = request.bytes_max();
         let limit = self.shared.limits.request_bytes_max;
         if bytes > limit {
             return Err(Error::Encode(format!("request is {bytes} bytes, limit is {limit}")));
         }
-        let mut flight = if bytes <= self.shared.limits.bulk_bytes_min {
-            self.send(permit, class, request).await?
+        if self.is_large(&request) {
+            self.send_bulk(permit, class, request).await
         } else {
-            self.send_bulk(permit, class, request).await?
-        };
-        let reply = poll_fn(|cx| match self.shared.state.lock().core.fetch(flight.seq, cx.waker()) {
-            Some(reply) => Poll::Ready(reply),
-            None => Poll::Pending,
-        })
-        .await;
-        flight.fetched = true;
-        match reply {
-            Ok(reply) => Ok(Delivered { session: Arc::clone(self), reply }),
-            Err(ending) => Err(Error::Unknown(ending.unknown())),
+            self.send(permit, class, request).await
         }
     }
 
@@ -515,7 +576,12 @@ impl Session {
         .await
     }
 
-    async fn send(&self, permit: SemaphorePermit<'_>, class: Class, request: Request) -> Result<Flight<'_>, Error> {
+    async fn send(
+        self: &Arc<Self>,
+        permit: SemaphorePermit<'_>,
+        class: Class,
+        request: Request,
+    ) -> Result<Flight<'_>, Error> {
         let target = request.target();
         let mut request = Some(request);
         let (seq, lane) = self
@@ -541,7 +607,7 @@ impl Session {
     }
 
     async fn send_bulk(
-        &self,
+        self: &Arc<Self>,
         permit: SemaphorePermit<'_>,
         class: Class,
         request: Request,

@@ -1,65 +1,96 @@
 //! What a plugin's objects cost on this machine: memory while idle, CPU time to make one, CPU time of a step.
 //!
-//! `cargo run --release --example guest_cost -- target/plugins/NAME.wasm TYPEID METHOD [OBJECTS]`: makes OBJECTS of the type
-//! (2,000 unless told), calls METHOD without arguments once on each and then many times on one.
+//! `cargo run --release --example guest_cost -- target/plugins/leaderboard.wasm Leaderboard top --int 3 --profile dense --objects
+//! 100000`: makes so many objects of the type, calls the method once on each, then many times on one, then on all in turn.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Parser;
 use rustix::time::{ClockId, clock_gettime};
-use steward_host::guest::{Birth, Compiler, GuestConfig, Guests};
+use steward_host::guest::{Birth, Compiler, GuestConfig, Guests, LoadOptions, Profile};
 use steward_objects::{Args, Call, Ident, Input, Outbox, Owner, Referent};
+use steward_wire::Value;
+
+/// Objects that are made before anything is measured: what the first set up for all is not what one costs.
+const WARM: u64 = 100;
+
+/// What a plugin's objects cost.
+#[derive(Parser)]
+struct Options {
+    component: PathBuf,
+    typeid: String,
+    method: String,
+    /// Objects to make.
+    #[arg(long, default_value_t = 2_000)]
+    objects: u32,
+    /// The method's only argument; none, if it is left out.
+    #[arg(long)]
+    int: Option<i64>,
+    /// auto, fast or dense.
+    #[arg(long, default_value = "auto")]
+    profile: Profile,
+    /// Memory of an object.
+    #[arg(long)]
+    memory_bytes: Option<usize>,
+}
 
 fn main() {
-    let mut words = std::env::args().skip(1);
-    let mut word =
-        |what: &str| words.next().unwrap_or_else(|| panic!("missing {what}: COMPONENT TYPEID METHOD [OBJECTS]"));
-    let (component, typeid, method) = (word("COMPONENT"), word("TYPEID"), word("METHOD"));
-    let objects: u64 = words.next().map_or(2_000, |count| count.parse().expect("OBJECTS is a number"));
-
-    let guests = Guests::new(GuestConfig::new(Compiler::InProcess)).expect("guests can be run here");
+    let options = Options::parse();
+    let objects = options.objects;
+    let objects_max = objects + u32::try_from(WARM).expect("few") + 1;
+    let config = GuestConfig { objects_max, profile: options.profile, ..GuestConfig::new(Compiler::InProcess) };
+    let guests = Guests::new(config).expect("guests can be run here");
     println!("{}", guests.memory_profile());
-    let bytes = fs::read(&component).expect("COMPONENT can be read");
+    let bytes = fs::read(&options.component).expect("COMPONENT can be read");
     let started = cpu();
-    let plugin = guests.load("measured", &bytes).expect("COMPONENT is a plugin");
+    let load_options = LoadOptions { memory_bytes: options.memory_bytes };
+    let plugin = guests.load_with("measured", &bytes, load_options).expect("COMPONENT is a plugin");
     println!("load: {:?} for {} bytes", (cpu() - started), bytes.len());
-    let place = plugin.types().iter().position(|kind| kind.info().typeid == typeid).expect("the plugin has TYPEID");
+    let place =
+        plugin.types().iter().position(|kind| kind.info().typeid == options.typeid).expect("the plugin has TYPEID");
     let methods = &plugin.types()[place].info().methods;
-    let method = methods.iter().position(|known| known.name == method).expect("the type has METHOD");
+    let method = methods.iter().position(|known| known.name == options.method).expect("the type has METHOD");
     let create = |ident| {
         let birth = Birth { tenant: "default", ident: Ident(ident), now_ms: 0, seed: 0 };
         plugin.create(place, Args::none(), birth, &mut Outbox::new(1)).expect("the object is made")
     };
+    let arguments =
+        options.int.map(|int| Value::List(vec![Value::List(vec![Value::Int(int)]), Value::Map(Vec::new())]).to_vec());
+    let args = || arguments.as_ref().map_or(Args::none(), |item| Args::new(item, false));
     let mut out = Outbox::new(0);
     let mut step = |referent: &mut Box<dyn Referent>, id| {
         let owner = Owner { session: 1, thread: 1 };
         let method = u16::try_from(method).expect("methods are few");
         out.clear(0, 4096);
-        referent
-            .step(Input::Call(Call { id, facet: 0, method, owner, now_ms: 0, seed: 0, args: Args::none() }), &mut out);
+        let call = Call { id, facet: 0, method, owner, now_ms: 0, seed: 0, args: args() };
+        referent.step(Input::Call(call), &mut out);
         assert!(out.poisoned().is_none(), "{:?}", out.poisoned());
         out.replies().len()
     };
 
-    // What the first objects set up for all is not what one costs.
-    let mut warm: Vec<_> = (0..100).map(create).collect();
+    let mut warm: Vec<_> = (0..WARM).map(create).collect();
     warm.iter_mut().for_each(|referent| assert_eq!(step(referent, 1), 1, "METHOD answers"));
 
     let before = memory();
+    let maps_before = maps();
     let started = cpu();
-    let mut kept: Vec<_> = (0..objects).map(create).collect();
-    println!("create: {:?} each", (cpu() - started) / u32::try_from(objects).expect("objects are counted"));
+    let mut kept: Vec<_> = (0..u64::from(objects)).map(create).collect();
+    println!("create: {:?} each", (cpu() - started) / objects);
     let untouched = memory();
     kept.iter_mut().for_each(|referent| assert_eq!(step(referent, 1), 1));
     let after = memory();
     for (what, memory) in [("untouched", untouched), ("called once", after)] {
-        let each: Vec<_> =
-            memory.iter().zip(before).map(|((_, now), (_, then))| now.saturating_sub(then) / objects).collect();
+        let each = memory.iter().zip(before).map(|((_, now), (_, then))| now.saturating_sub(then) / u64::from(objects));
+        let each: Vec<_> = each.collect();
         let parts: Vec<_> = memory.iter().zip(&each).map(|((name, _), bytes)| format!("{name} {bytes}")).collect();
-        println!("{what}: {} bytes an object ({})", each[..2].iter().sum::<u64>(), parts.join(", "));
+        let own = each[..2].iter().sum::<u64>();
+        println!("{what}: {own} bytes an object ({}), {} objects a GiB", parts.join(", "), (1 << 30) / own.max(1));
     }
-    let maps = fs::read_to_string("/proc/self/maps").expect("the system tells maps").lines().count() as u64;
-    println!("maps: {:.1} an object", maps as f64 / (objects + 100) as f64);
+    let [(_, resident), (_, tables), _] = after;
+    println!("process: {} MiB resident and in page tables, {} maps", (resident + tables) >> 20, maps());
+    println!("maps: {:.2} an object", maps().saturating_sub(maps_before) as f64 / f64::from(objects));
 
     let mut fastest = f64::INFINITY;
     for _ in 0..10 {
@@ -71,14 +102,25 @@ fn main() {
         fastest = fastest.min((cpu() - started).as_nanos() as f64 / STEPS as f64);
     }
     println!("step: {fastest:.0} ns");
+    let mut fastest = Duration::MAX;
+    for round in 0..5 {
+        let started = cpu();
+        kept.iter_mut().for_each(|referent| assert_eq!(step(referent, 1_000_000 + round), 1));
+        fastest = fastest.min((cpu() - started) / objects);
+    }
+    println!("step of all in turn: {fastest:?}");
     let started = cpu();
     drop(kept);
-    println!("drop: {:?} each", (cpu() - started) / u32::try_from(objects).expect("objects are counted"));
+    println!("drop: {:?} each", (cpu() - started) / objects);
 }
 
 /// CPU time of this thread, which others on a busy machine do not add to.
 fn cpu() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).expect("CPU time is not negative")
+}
+
+fn maps() -> usize {
+    fs::read_to_string("/proc/self/maps").expect("the system tells maps").lines().count()
 }
 
 /// Bytes that this process uses: resident, in page tables (these two are its own), and the whole kernel's slab.

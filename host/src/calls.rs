@@ -12,12 +12,16 @@ use steward_objects::{CallId, Facet, Why};
 use steward_wire::Fault;
 use steward_wire::frame::Acked;
 
+use crate::budget::{Budget, Charge};
 use crate::cell::Cell;
 use crate::lane::Lane;
 use crate::limits::Limits;
 
 /// Ranges of acknowledged calls between open ones. A client that keeps to its limits cannot have as many.
 const ACKED_RANGES_MAX: usize = 32_768;
+
+/// Bytes of rows that a session may have even if its tenant keeps too much: it must be able to read and to remove.
+const ROW_BYTES_GRANTED: u64 = 64 << 10;
 
 /// The calls of one session.
 #[derive(Default)]
@@ -28,19 +32,19 @@ pub(crate) struct Calls {
     acked: BTreeMap<u64, u64>,
     open: BTreeMap<u64, Open>,
     running: u32,
-    /// Calls that may wait, until their rows are acknowledged.
+    /// Calls that wait or may wait, until their rows are acknowledged, as far as there is room.
     waiting: u32,
-    /// Rows of calls that may not wait.
+    /// Rows of all others.
     rows: u32,
-    row_bytes: u64,
+    row_bytes: Charge,
     /// Rises with every row.
     stamp: u64,
 }
 
 /// A call that is neither new nor forgotten.
 struct Open {
-    /// It may wait in its object, which has a limit of its own.
-    may_park: bool,
+    /// It counts among those that wait, which have a limit of their own.
+    waits: bool,
     /// Where its reply goes, if it was asked for again by another lane.
     lane: Option<Arc<Lane>>,
     /// By which connection it was asked for last. What an earlier one still brings changes nothing: the client no longer hears
@@ -87,6 +91,26 @@ pub(crate) struct Answered {
     pub(crate) note: u64,
 }
 
+/// Whether a call waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// No.
+    Never,
+    /// It may, and does nothing else: where that is too much it can be given up as if it had never come.
+    Only,
+    /// It may, which others feel: it can only be refused beforehand.
+    Acting,
+}
+
+/// What becomes of a call that comes to wait.
+pub(crate) enum Parks {
+    Waits,
+    /// It was given up before it came so far.
+    GivenUp(Why),
+    /// Too many wait.
+    Refused(Fault),
+}
+
 /// What a seq is to the session.
 pub(crate) enum Known {
     /// Nothing yet.
@@ -98,6 +122,11 @@ pub(crate) enum Known {
 }
 
 impl Calls {
+    /// None yet; the rows to come are charged to `budget`.
+    pub(crate) fn new(budget: Arc<Budget>) -> Self {
+        Self { row_bytes: Charge::to(budget), ..Self::default() }
+    }
+
     /// Looks a seq up. One that is open from now on belongs to `lane`.
     ///
     /// # Errors
@@ -120,18 +149,20 @@ impl Calls {
         seq < self.floor || self.acked.range(..=seq).next_back().is_some_and(|(_, &last)| seq <= last)
     }
 
-    /// Lets a new call in.
+    /// Lets a new call in. One that only waits is let in where too many wait, since it may not have to.
     ///
     /// # Errors
-    /// Refused, retryably: `TooManyCalls`, `TooManyParked`, `TooManyReplies`. A client that keeps to its limits sees the last two only
+    /// Refused, retryably: `TooManyCalls`, `TooManyParked`, `TooManyReplies`. A client that keeps to its limits sees the last only
     /// when replies that nobody could foresee are large or many.
-    pub(crate) fn begin(&mut self, seq: u64, may_park: bool, lane: &Arc<Lane>, limits: &Limits) -> Result<(), Fault> {
-        if may_park {
-            if self.waiting >= limits.calls_parked_max {
-                let limit = limits.calls_parked_max;
-                let message = format!("{limit} calls of this session wait or are not acknowledged, limit is {limit}");
-                return Err(Fault::refused("TooManyParked", message).retry());
-            }
+    pub(crate) fn begin(&mut self, seq: u64, waits: Waits, lane: &Arc<Lane>, limits: &Limits) -> Result<(), Fault> {
+        let has_room = self.waiting < limits.calls_parked_max;
+        let waits = match waits {
+            Waits::Never => false,
+            Waits::Only => has_room,
+            Waits::Acting if has_room => true,
+            Waits::Acting => return Err(too_many_parked(limits)),
+        };
+        if waits {
             self.waiting += 1;
         } else {
             if self.running >= limits.calls_running_max {
@@ -143,28 +174,44 @@ impl Calls {
             self.running += 1;
         }
         let (connection, state) = (lane.connection, State::Running { cancelled: false });
-        self.open.insert(seq, Open { may_park, lane: None, connection, state });
+        self.open.insert(seq, Open { waits, lane: None, connection, state });
         Ok(())
     }
 
     fn check_room_for_rows(&self, limits: &Limits) -> Result<(), Fault> {
-        let (rows, bytes) = (limits.reply_rows_max, limits.reply_row_bytes_max);
-        if self.rows + self.running < rows && self.row_bytes < bytes {
+        let (rows, mut bytes) = (limits.reply_rows_max, limits.reply_row_bytes_max);
+        if self.row_bytes.is_exhausted() {
+            bytes = bytes.min(ROW_BYTES_GRANTED);
+        }
+        if self.rows + self.running < rows && self.row_bytes.bytes() < bytes {
             return Ok(());
         }
         let message = format!(
             "{} replies of {} bytes are not acknowledged, limit is {rows} replies or {bytes} bytes",
-            self.rows, self.row_bytes
+            self.rows,
+            self.row_bytes.bytes()
         );
         Err(Fault::refused("TooManyReplies", message).retry())
     }
 
-    /// A call waits in a cell; says why it is given up, if it was before it came so far.
-    pub(crate) fn park(&mut self, seq: u64, cell: &Arc<Cell>, call: CallId) -> Option<Why> {
-        let open = self.open.get_mut(&seq)?;
+    /// A call waits in a cell, from now on among those that wait if it was let in as one that runs. `expired`: it is answered
+    /// at once, and counts as before.
+    pub(crate) fn park(&mut self, seq: u64, cell: &Arc<Cell>, call: CallId, expired: bool, limits: &Limits) -> Parks {
+        let Some(open) = self.open.get_mut(&seq) else { return Parks::Waits };
         let cancelled = matches!(open.state, State::Running { cancelled: true });
         open.state = State::Parked { cell: cell.clone(), call };
-        cancelled.then_some(Why::Client)
+        if cancelled {
+            return Parks::GivenUp(Why::Client);
+        }
+        if !open.waits && !expired {
+            if self.waiting >= limits.calls_parked_max {
+                return Parks::Refused(too_many_parked(limits));
+            }
+            open.waits = true;
+            self.running -= 1;
+            self.waiting += 1;
+        }
+        Parks::Waits
     }
 
     /// Where a call waits that its client gives up. One that still runs is given up should it park. A client that resumes
@@ -199,11 +246,11 @@ impl Calls {
         match self.open.get_mut(&seq) {
             Some(Open { state: State::Row(row), .. }) => Kept::Already(row.frame.clone()),
             Some(open) => {
-                if !open.may_park {
+                if !open.waits {
                     self.running -= 1;
                     self.rows += 1;
                 }
-                self.row_bytes += bytes;
+                self.row_bytes.add(bytes);
                 let lane = open.lane.take();
                 open.state = State::Row(row);
                 // Acknowledged before it was answered: nobody will ask for it.
@@ -215,9 +262,9 @@ impl Calls {
             None if forgotten => Kept::Now(None),
             None => {
                 self.rows += 1;
-                self.row_bytes += bytes;
+                self.row_bytes.add(bytes);
                 let connection = lane.connection;
-                self.open.insert(seq, Open { may_park: false, lane: None, connection, state: State::Row(row) });
+                self.open.insert(seq, Open { waits: false, lane: None, connection, state: State::Row(row) });
                 Kept::Now(None)
             }
         }
@@ -229,17 +276,17 @@ impl Calls {
     }
 
     fn drop_row(&mut self, seq: u64) {
-        if let Some(Open { may_park, state: State::Row(row), .. }) = self.open.remove(&seq) {
-            self.forget(may_park, &row);
+        if let Some(Open { waits, state: State::Row(row), .. }) = self.open.remove(&seq) {
+            self.forget(waits, &row);
         }
     }
 
-    fn forget(&mut self, may_park: bool, row: &Row) {
-        match may_park {
+    fn forget(&mut self, waits: bool, row: &Row) {
+        match waits {
             true => self.waiting -= 1,
             false => self.rows -= 1,
         }
-        self.row_bytes -= row.frame.len() as u64;
+        self.row_bytes.sub(row.frame.len() as u64);
     }
 
     /// Drops what the client has.
@@ -324,6 +371,12 @@ impl Calls {
     }
 }
 
+fn too_many_parked(limits: &Limits) -> Fault {
+    let limit = limits.calls_parked_max;
+    let message = format!("{limit} calls of this session wait or are not acknowledged, limit is {limit}");
+    Fault::refused("TooManyParked", message).retry()
+}
+
 /// What became of giving a call up.
 pub(crate) enum Cancelled {
     /// It is to be cancelled there.
@@ -360,7 +413,7 @@ mod tests {
     fn begun(seqs: impl IntoIterator<Item = u64>) -> Calls {
         let mut calls = Calls::default();
         for seq in seqs {
-            calls.begin(seq, false, &lane(), &Limits::shared()).unwrap();
+            calls.begin(seq, Waits::Never, &lane(), &Limits::shared()).unwrap();
         }
         calls
     }
@@ -414,14 +467,15 @@ mod tests {
         );
         calls.acknowledge(&Acked { floor: 5, ranges: vec![] }).unwrap();
         assert_eq!(calls.acked, BTreeMap::from([(5, 6), (8, 8)]));
-        assert_eq!((calls.rows, calls.row_bytes), (2, 10));
+        assert_eq!((calls.rows, calls.row_bytes.bytes()), (2, 10));
     }
 
     #[test]
     fn rows_and_running_calls_are_counted() {
         let limits = Limits { calls_running_max: 2, reply_rows_max: 3, ..Limits::shared() };
         let mut calls = Calls::default();
-        let begin = |calls: &mut Calls, seq| calls.begin(seq, false, &lane(), &limits).map_err(|fault| fault.kind);
+        let begin =
+            |calls: &mut Calls, seq| calls.begin(seq, Waits::Never, &lane(), &limits).map_err(|fault| fault.kind);
         assert_eq!((begin(&mut calls, 1), begin(&mut calls, 2)), (Ok(()), Ok(())));
         assert_eq!(begin(&mut calls, 3), Err("TooManyCalls".into()));
         answer(&mut calls, 1);
@@ -431,7 +485,28 @@ mod tests {
         assert_eq!(begin(&mut calls, 4), Err("TooManyReplies".into()));
         calls.acknowledge(&Acked { floor: 4, ranges: vec![] }).unwrap();
         assert_eq!(begin(&mut calls, 4), Ok(()));
-        assert_eq!((calls.running, calls.rows, calls.row_bytes), (1, 0, 0));
+        assert_eq!((calls.running, calls.rows, calls.row_bytes.bytes()), (1, 0, 0));
+    }
+
+    #[test]
+    fn call_counts_as_waiting_while_there_is_room_and_else_once_it_does() {
+        let limits = Limits { calls_running_max: 1, calls_parked_max: 1, ..Limits::shared() };
+        let mut calls = Calls::default();
+        let begin =
+            |calls: &mut Calls, seq, waits| calls.begin(seq, waits, &lane(), &limits).map_err(|fault| fault.kind);
+        let counts = |calls: &Calls| (calls.running, calls.waiting, calls.rows);
+        begin(&mut calls, 1, Waits::Only).unwrap();
+        assert_eq!(begin(&mut calls, 2, Waits::Acting), Err("TooManyParked".into()));
+        begin(&mut calls, 2, Waits::Only).unwrap();
+        assert_eq!(counts(&calls), (1, 1, 0));
+        assert_eq!(begin(&mut calls, 3, Waits::Only), Err("TooManyCalls".into()));
+        // Whatever becomes of it, it counts as it was let in.
+        answer(&mut calls, 2);
+        assert_eq!(counts(&calls), (0, 1, 1));
+        answer(&mut calls, 1);
+        assert_eq!(counts(&calls), (0, 1, 1));
+        calls.acknowledge(&Acked { floor: 3, ranges: vec![] }).unwrap();
+        assert_eq!(counts(&calls), (0, 0, 0));
     }
 
     /// A reply goes where the client listens: what an earlier connection still brings, however late, takes no reply with it.
@@ -456,6 +531,6 @@ mod tests {
         let mut calls = begun([1]);
         calls.acknowledge(&Acked { floor: 2, ranges: vec![] }).unwrap();
         answer(&mut calls, 1);
-        assert_eq!((calls.row_count(), calls.row_bytes, calls.rows), (0, 0, 0));
+        assert_eq!((calls.row_count(), calls.row_bytes.bytes(), calls.rows), (0, 0, 0));
     }
 }

@@ -9,6 +9,8 @@
 //! A step may concern other cells (a call it asks for, a facet that leaves). Those get their inputs after the turn, from
 //! a list that the outermost call of this thread works off, so that no chain of objects can exhaust a stack.
 
+mod guards;
+
 use std::borrow::Cow;
 use std::cell::{Cell as Slot, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -24,7 +26,9 @@ use steward_wire::frame::{Grant, Method as MethodRef, Reply};
 use steward_wire::token::TokenRef;
 use steward_wire::{Effect, Fault, Ident};
 
-use crate::calls::Answered;
+use self::guards::FREE;
+pub(crate) use self::guards::Guard;
+use crate::calls::{Answered, Parks, Waits};
 use crate::lane::Lane;
 use crate::registry::Type;
 use crate::session::Session;
@@ -54,30 +58,6 @@ pub(crate) struct Cell {
 /// No owner: sessions are counted from 1, and what objects ask for is asked by their idents.
 const NOBODY: Owner = Owner { session: 0, thread: 0 };
 
-/// No fence is as high.
-const FREE: u64 = u64::MAX;
-
-/// The condition of a call: it takes effect only while a lock is held under a fence.
-#[derive(Clone)]
-pub(crate) struct Guard {
-    pub(crate) lock: Arc<Cell>,
-    pub(crate) fence: u64,
-}
-
-impl Guard {
-    /// Whether it stands. Read in the turn in which the effect happens, so that what the former holder does there comes before
-    /// all that the next one does there.
-    fn stands(&self) -> bool {
-        let Cell { held_from, fence_next, .. } = &*self.lock;
-        held_from.load(Ordering::Acquire) <= self.fence && self.fence < fence_next.load(Ordering::Acquire)
-    }
-
-    fn stale(&self) -> Fault {
-        let (fence, lock) = (self.fence, self.lock.ident);
-        Fault::refused("StaleFence", format!("fence {fence} of object {lock} is no longer held"))
-    }
-}
-
 #[derive(Default)]
 struct Inbox {
     /// Somebody has the turn, or the pool is about to take it.
@@ -102,6 +82,8 @@ struct Core {
     holder: Owner,
     /// How many tokens the referent stores: while none, no reply needs a search for tokens.
     stored: u64,
+    /// What it stores, as the tenant is charged for it.
+    stored_bytes: u64,
 }
 
 /// What most cells do not have: parked calls, times to wake at, further facets.
@@ -239,16 +221,26 @@ thread_local! {
 }
 
 impl Cell {
-    /// A cell around `referent`. `stored` is what its constructor stored, written to the table by the caller.
+    /// A cell around `referent`. `made` is what its constructor asked for; what it stored is written to the table by the caller.
     pub(crate) fn new(
         ident: Ident,
         kind: Arc<Type>,
         tenant: Arc<Tenant>,
         referent: Box<dyn Referent>,
-        stored: u64,
-        refuses_deadlocks: bool,
+        made: &Outbox,
     ) -> Arc<Self> {
-        let core = Core { referent, version: 0, call_next: 1, waiting: None, poisoned: None, holder: NOBODY, stored };
+        let mut core = Core {
+            referent,
+            version: 0,
+            call_next: 1,
+            waiting: None,
+            poisoned: None,
+            holder: NOBODY,
+            stored: made.held().len() as u64,
+            stored_bytes: 0,
+        };
+        core.account(made.stored_bytes(), &tenant);
+        let refuses_deadlocks = made.refuses_deadlocks();
         Arc::new(Self {
             ident,
             kind,
@@ -350,13 +342,20 @@ impl Cell {
         let inline = self.kind.is_inline();
         if inbox.busy || !inline {
             let queue = inbox.queue.get_or_insert_default();
-            if queue.len() >= self.tenant.shared.limits.inbox_max
-                && let Work::Call(call) = work
-            {
-                drop(inbox);
-                let fault = Fault::refused("Busy", format!("object {} has too much to do", self.ident)).retry();
-                return call.to.fail(&fault);
-            }
+            let work = match work {
+                Work::Call(call) => {
+                    let budget = self.tenant.budget.allows(call.args.len());
+                    let full = queue.len() >= self.tenant.shared.limits.inbox_max;
+                    let busy = || Fault::refused("Busy", format!("object {} has too much to do", self.ident)).retry();
+                    if let Err(fault) = if full { Err(busy()) } else { budget } {
+                        drop(inbox);
+                        return call.to.fail(&fault);
+                    }
+                    Work::Call(call)
+                }
+                other => other,
+            };
+            self.tenant.budget.charge(work.bytes());
             queue.push_back(work.into_owned());
             if !std::mem::replace(&mut inbox.busy, true) {
                 drop(inbox);
@@ -378,7 +377,10 @@ impl Cell {
             let work = {
                 let mut inbox = self.inbox.lock();
                 match inbox.queue.as_mut().and_then(|queue| queue.pop_front()) {
-                    Some(work) => work,
+                    Some(work) => {
+                        self.tenant.budget.release(work.bytes());
+                        work
+                    }
                     None => {
                         inbox.queue = None;
                         inbox.busy = false;
@@ -472,8 +474,12 @@ impl Cell {
             return call.to.fail(&Fault::refused("Deadlock", message));
         }
         let waiters_max = self.tenant.shared.limits.waiters_max;
+        let stores = core.kind(self, call.facet).stores(call.method);
+        if stores && let Err(fault) = self.tenant.budget.allows(call.args.len()) {
+            return call.to.fail(&fault);
+        }
         let full = core.waiting.as_ref().is_some_and(|waiting| waiting.parked.len() >= waiters_max);
-        if full && core.kind(self, call.facet).nature(call.method).0 {
+        if full && core.kind(self, call.facet).nature(call.method).0 != Waits::Never {
             let message = format!("{waiters_max} calls wait for object {}, limit is {waiters_max}", self.ident);
             return call.to.fail(&Fault::refused("TooManyWaiters", message).retry());
         }
@@ -510,9 +516,17 @@ impl Cell {
         let guard = call.guard.take();
         let expired = call.deadline_ms.is_some_and(|at_ms| at_ms <= now_ms);
         let deadline_ms = call.deadline_ms;
-        let given_up = call.to.parks(self, id);
+        let parks = call.to.parks(self, id, expired);
         let waiting = core.waiting.get_or_insert_default();
         waiting.parked.insert(id, call);
+        let given_up = match parks {
+            Parks::Waits => None,
+            Parks::GivenUp(why) => Some(why),
+            Parks::Refused(fault) => {
+                self.refuse(core, id, fault, now_ms, out);
+                return core.tidy();
+            }
+        };
         if let Some(guard) = guard {
             guard.lock.watch(self);
             waiting.guarded.insert(id, guard);
@@ -616,52 +630,9 @@ impl Cell {
         }
         core.poisoned = Some(Box::new(fault));
         core.stored = 0;
+        core.account(-(core.stored_bytes as i64), &self.tenant);
         self.tenant.table.store_nothing(self.ident).finish();
         core.referent = Box::new(Broken);
-    }
-
-    /// Tells everybody under which fences the cell's grants are held after a step.
-    fn publish(&self, out: &Outbox) {
-        self.fence_next.store(out.fence_next(), Ordering::Release);
-        match out.hold_change() {
-            HoldChange::None => {}
-            HoldChange::Granted(fence) if self.held_from.load(Ordering::Relaxed) == FREE => {
-                self.held_from.store(fence, Ordering::Release);
-            }
-            HoldChange::Granted(_) => {}
-            change @ (HoldChange::Freed | HoldChange::HandedOver(_)) => {
-                let from = if let HoldChange::HandedOver(fence) = change { fence } else { FREE };
-                self.held_from.store(from, Ordering::Release);
-                let watchers = self.inbox.lock().watchers.take();
-                for cell in watchers.into_iter().flat_map(|watchers| *watchers) {
-                    if let Some(cell) = cell.upgrade() {
-                        cell.bring(Work::Recheck);
-                    }
-                }
-            }
-        }
-    }
-
-    /// `cell` is told, once, when the lock is freed or handed over.
-    fn watch(&self, cell: &Arc<Cell>) {
-        let mut inbox = self.inbox.lock();
-        let watchers = inbox.watchers.get_or_insert_default();
-        if watchers.len() == watchers.capacity() {
-            watchers.retain(|watcher| watcher.strong_count() > 0);
-        }
-        if !watchers.iter().any(|watcher| watcher.as_ptr() == Arc::as_ptr(cell)) {
-            watchers.push(Arc::downgrade(cell));
-        }
-    }
-
-    /// Refuses parked calls whose guard no longer stands. Comes before every step, so that none of them takes effect in it.
-    fn recheck(self: &Arc<Self>, core: &mut Core, now_ms: u64, out: &mut Outbox) {
-        let Some(waiting) = &core.waiting else { return };
-        let guarded = waiting.guarded.iter().filter(|(_, guard)| !guard.stands());
-        let stale: Vec<(CallId, Fault)> = guarded.map(|(&call, guard)| (call, guard.stale())).collect();
-        for (call, fault) in stale {
-            self.refuse(core, call, fault, now_ms, out);
-        }
     }
 
     /// Writes down that a call which was just parked waits for the holder of this lock, and sees whether that closes a cycle.
@@ -717,6 +688,9 @@ impl Cell {
     ) -> Option<Parked> {
         self.publish(out);
         core.version += u64::from(out.is_changed());
+        if out.stored_bytes() != 0 {
+            core.account(out.stored_bytes(), &self.tenant);
+        }
         // What is stored is written down before replies go out: a client that sees the reply may drop its own reference.
         let (held, let_go) = (out.held(), out.let_go_of());
         let stores = !held.is_empty() || !let_go.is_empty();
@@ -884,7 +858,27 @@ impl Referent for Broken {
     fn step(&mut self, _: Input<'_>, _: &mut Outbox) {}
 }
 
+impl Drop for Cell {
+    fn drop(&mut self) {
+        let core = self.core.get_mut();
+        core.account(-(core.stored_bytes as i64), &self.tenant);
+        let queued = self.inbox.get_mut().queue.iter().flat_map(|queue| queue.iter());
+        self.tenant.budget.release(queued.map(Work::bytes).sum());
+    }
+}
+
 impl Core {
+    /// Charges the tenant for what is stored from now on, or gives back.
+    fn account(&mut self, bytes: i64, tenant: &Tenant) {
+        let before = self.stored_bytes;
+        debug_assert!(before.checked_add_signed(bytes).is_some(), "a referent removed more than it stored");
+        self.stored_bytes = before.saturating_add_signed(bytes);
+        match self.stored_bytes.checked_sub(before) {
+            Some(more) => tenant.budget.charge(more),
+            None => tenant.budget.release(before - self.stored_bytes),
+        }
+    }
+
     fn call_number(&mut self) -> CallId {
         let id = self.call_next;
         self.call_next += 1;
@@ -947,11 +941,11 @@ impl ReplyTo {
         matches!(self, Self::Client { session, .. } if session.is_ended())
     }
 
-    /// Notes that the call waits; says why it is given up, if it was meanwhile.
-    fn parks(&self, cell: &Arc<Cell>, id: CallId) -> Option<Why> {
+    /// Notes that the call waits. `expired`: no longer than it takes to tell it so.
+    fn parks(&self, cell: &Arc<Cell>, id: CallId, expired: bool) -> Parks {
         match self {
-            Self::Client { session, seq, .. } => session.parked(*seq, cell, id),
-            Self::Cell { .. } | Self::Host(_) => None,
+            Self::Client { session, seq, .. } => session.parked(*seq, cell, id, expired),
+            Self::Cell { .. } | Self::Host(_) => Parks::Waits,
         }
     }
 
@@ -1002,6 +996,17 @@ impl ReplyTo {
 }
 
 impl Work<'_> {
+    /// What the tenant is charged for it while it waits.
+    fn bytes(&self) -> u64 {
+        let bytes = match self {
+            Self::Call(call) => call.args.len(),
+            Self::Undelivered(lost) => lost.payload.len(),
+            Self::Join { args, .. } => args.len(),
+            _ => 0,
+        };
+        bytes as u64
+    }
+
     fn into_owned(self) -> Work<'static> {
         match self {
             Self::Call(call) => Work::Call(CallWork { args: Cow::Owned(call.args.into_owned()), ..call }),

@@ -25,6 +25,8 @@ pub struct Counters {
     pub names: usize,
     /// Objects kept for a grace period, since their tokens may be on their way to somebody.
     pub lingering: usize,
+    /// Bytes that the tenant is charged for.
+    pub bytes: u64,
     /// Times that objects wait for.
     pub timers: usize,
 }
@@ -40,6 +42,7 @@ impl Counters {
             objects,
             names,
             lingering,
+            bytes: tenant.budget.used(),
             timers: shared.clock.alarms(|cell| Arc::ptr_eq(cell.tenant(), tenant)),
             ..Self::default()
         };

@@ -2,7 +2,8 @@
 //!
 //! The host steps a plugin's object as it steps a built-in one, through [`Referent`]. What happens inside the
 //! sandbox reaches the host as replies, requests and faults, each checked before anything else sees it; a guest
-//! that traps, runs past its deadline or breaks the rules poisons its own object, and nothing else.
+//! that traps, runs past its deadline or breaks the rules loses that one call, and
+//! harms nothing else: its object is made again as it was ([`Releases`] moves it to newer versions, too).
 //!
 //! * Every object has a Store of its own: a trap ends that object only, its memory is counted and freed with it,
 //!   and freeing it runs no guest code.
@@ -26,6 +27,7 @@ mod object;
 mod placement;
 mod releases;
 mod rules;
+mod slab;
 mod traps;
 
 use std::io;
@@ -36,19 +38,21 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use steward_objects::{Args, Fault, Ident, Outbox, Referent};
 use steward_wire::describe::TypeInfo;
-use wasmtime::Engine;
-use wasmtime::component::{HasSelf, Linker};
+use wasmtime::component::{Component, HasSelf, Linker};
 
 pub use artefact::CacheConfig;
 pub use compile::{CompileLimits, Compiler, compile_main};
 pub use describe::{BadDescription, DescribeLimits};
-pub use engine::MemoryProfile;
+pub use engine::{Layout, MemoryProfile, Profile};
 pub use placement::Placement;
 pub use releases::{Release, Releases, ReleasesReport, TooManyMethods, VersionReport};
 
 use artefact::{Artefact, Cache};
 use clock::Clock;
+use engine::SizedEngine;
 use instance::{Inside, Who};
+
+const WASM_PAGE_BYTES: u64 = 64 << 10;
 
 /// The plugin world's generated bindings.
 mod bindings {
@@ -70,9 +74,12 @@ pub struct GuestConfig {
     /// How often a running guest looks up from its work, in milliseconds.
     pub epoch_tick_ms: u64,
     /// CPU milliseconds of one step, of creating an object and of describing a plugin. Beyond them the guest is cut, which
-    /// poisons its object.
+    /// is a trap.
     pub step_cpu_ms: u64,
-    /// Bytes of one object's linear memory. Growing beyond them fails inside the guest.
+    /// How the memories of objects are laid out.
+    pub profile: Profile,
+    /// Bytes of one object's linear memory, at most 16 MiB in the dense layout; [`LoadOptions`] may allow a plugin's less. Growing
+    /// beyond them fails inside the guest.
     pub memory_bytes_max: usize,
     /// Elements of one table. Growing beyond them fails inside the guest.
     pub table_elements_max: usize,
@@ -87,11 +94,11 @@ pub struct GuestConfig {
     pub objects_max: u32,
     /// Calls that one object may leave unanswered; more are refused.
     pub parked_max: usize,
-    /// Tokens that one object may hold, each as often as it is stored. Holding more poisons it.
+    /// Tokens that one object may hold, each as often as it is stored. Holding more is a trap.
     pub tokens_held_max: usize,
-    /// Calls that one step may ask for. Asking for more poisons the object.
+    /// Calls that one step may ask for. Asking for more is a trap.
     pub invokes_max: usize,
-    /// Bytes of a reply. A longer one poisons the object; what a guest hands over in one step is limited to this and 1 MiB.
+    /// Bytes of a reply. A longer one is a trap; what a guest hands over in one step is limited to this and 1 MiB.
     pub reply_bytes_max: usize,
     /// Bounds of an encoded item that comes from a guest.
     pub item_limits: steward_wire::Limits,
@@ -117,6 +124,7 @@ impl GuestConfig {
         Self {
             epoch_tick_ms: 1,
             step_cpu_ms: 100,
+            profile: Profile::Auto,
             memory_bytes_max: 64 << 20,
             table_elements_max: 10_000,
             instances_max: 16,
@@ -159,6 +167,14 @@ pub enum GuestError {
     /// It is not a component, uses features that are off, imports what is not lent, or lacks what the world exports.
     #[error("not a plugin: {0}")]
     Invalid(String),
+    /// It needs more memory, or was to be given more, than an object may have.
+    #[error("an object would have {bytes} bytes of memory, limit is {limit}")]
+    Memory {
+        /// What it declares or was to be given.
+        bytes: usize,
+        /// The limit in this memory profile.
+        limit: usize,
+    },
     /// Compiling took more CPU time than allowed.
     #[error("compiling took more than {cpu_s} s of CPU time")]
     CompileCpu {
@@ -213,10 +229,9 @@ pub struct Guests {
 }
 
 struct Runtime {
-    /// Before the engine, so that its thread ends first.
     clock: Clock,
-    engine: Engine,
-    linker: Linker<Inside>,
+    /// By the memory of their guests, the smallest first; never none.
+    sizes: Vec<(SizedEngine, Linker<Inside>)>,
     cache: Option<Cache>,
     profile: MemoryProfile,
     config: GuestConfig,
@@ -263,16 +278,19 @@ impl Guests {
     /// # Errors
     /// [`GuestError::Engine`] and [`GuestError::Io`].
     pub fn new(config: GuestConfig) -> Result<Self, GuestError> {
-        let profile = MemoryProfile::choose(config.objects_max);
+        let profile = MemoryProfile::choose(config.profile, config.objects_max, engine::max_map_count());
         let roomy = MemoryProfile { objects_max: profile.objects_max.saturating_add(GUESTS_SPARE), ..profile };
-        let engine = engine::running(&config, &roomy).map_err(GuestError::engine)?;
-        let clock = Clock::start(engine.clone(), Duration::from_millis(config.epoch_tick_ms))?;
-        let cache = config.cache.as_ref().map(|cache| Cache::open(cache, &engine)).transpose()?;
-        let mut linker = Linker::new(&engine);
-        bindings::Plugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |inside| inside).map_err(GuestError::engine)?;
-        Ok(Self {
-            runtime: Arc::new(Runtime { clock, engine, linker, cache, profile, config, objects: AtomicU32::new(0) }),
-        })
+        let engines = engine::running(&config, &roomy).map_err(GuestError::engine)?;
+        let ticked = engines.iter().map(|sized| sized.engine.clone()).collect();
+        let clock = Clock::start(ticked, Duration::from_millis(config.epoch_tick_ms))?;
+        let cache = config.cache.as_ref().map(|cache| Cache::open(cache, &engines[0].engine)).transpose()?;
+        let linked = engines.into_iter().map(|sized| {
+            let mut linker = Linker::new(&sized.engine);
+            bindings::Plugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |inside| inside)?;
+            Ok((sized, linker))
+        });
+        let sizes = linked.collect::<wasmtime::Result<_>>().map_err(GuestError::engine)?;
+        Ok(Self { runtime: Arc::new(Runtime { clock, sizes, cache, profile, config, objects: AtomicU32::new(0) }) })
     }
 
     /// How memory is laid out on this machine, to be stated when the host starts.
@@ -286,35 +304,55 @@ impl Guests {
     /// # Errors
     /// [`GuestError`], all but `Engine` and `Io`.
     pub fn load(&self, name: &str, component: &[u8]) -> Result<Arc<Plugin>, GuestError> {
-        let sha256: String = Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect();
-        self.load_as(name, component, &sha256)
+        self.load_with(name, component, LoadOptions::default())
+    }
+
+    /// As [`Guests::load`], with what whoever registers the plugin chooses.
+    ///
+    /// # Errors
+    /// As [`Guests::load`]; [`GuestError::Memory`] too where less was asked for.
+    pub fn load_with(&self, name: &str, component: &[u8], options: LoadOptions) -> Result<Arc<Plugin>, GuestError> {
+        self.load_as(Some(name), component, options)
     }
 
     /// As [`Guests::load`]; the beginning of the component's digest stands for it.
     pub(crate) fn load_unnamed(&self, component: &[u8]) -> Result<Arc<Plugin>, GuestError> {
-        let sha256: String = Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect();
-        self.load_as(&sha256[..12], component, &sha256)
+        self.load_as(None, component, LoadOptions::default())
     }
 
-    fn load_as(&self, name: &str, component: &[u8], sha256: &str) -> Result<Arc<Plugin>, GuestError> {
+    fn load_as(&self, name: Option<&str>, component: &[u8], options: LoadOptions) -> Result<Arc<Plugin>, GuestError> {
+        let sha256: String = Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = name.unwrap_or(&sha256[..12]);
         let runtime = &self.runtime;
         let cached = runtime.cache.as_ref().and_then(|cache| cache.get(component));
         let artefact = match cached {
             Some(artefact) => artefact,
             None => {
                 let config = &runtime.config;
-                let artefact = compile::compile(component, &config.compiler, &config.compile_limits)?;
+                let layout = runtime.profile.layout;
+                let artefact = compile::compile(component, layout, &config.compiler, &config.compile_limits)?;
                 if let Some(cache) = &runtime.cache {
                     cache.put(component, &artefact);
                 }
                 artefact
             }
         };
-        let component = artefact.load(&runtime.engine).map_err(GuestError::invalid)?;
-        let pre = runtime.linker.instantiate_pre(&component).map_err(GuestError::invalid)?;
+        let mut component = artefact.load(&runtime.sizes[0].0.engine).map_err(GuestError::invalid)?;
+        let (memory_bytes_max, at) = runtime.size_for(&component, options)?;
+        let (sized, linker) = &runtime.sizes[at];
+        if at > 0 {
+            component = artefact.load(&sized.engine).map_err(GuestError::invalid)?;
+        }
+        let pre = linker.instantiate_pre(&component).map_err(GuestError::invalid)?;
         let pre = bindings::PluginPre::new(pre).map_err(GuestError::invalid)?;
 
-        let who = |typeid| Who { runtime: Arc::clone(runtime), plugin: name.into(), typeid, sha256: sha256.to_owned() };
+        let who = |typeid| Who {
+            runtime: Arc::clone(runtime),
+            plugin: name.into(),
+            typeid,
+            sha256: sha256.clone(),
+            memory_bytes_max,
+        };
         let described = instance::describe(&pre, who(String::new())).map_err(GuestError::DescribeTrapped)?;
         let types = describe::check(described, &runtime.config.describe_limits)?
             .into_iter()
@@ -336,6 +374,34 @@ impl Guests {
         let alone = types.iter().cloned().map(Releases::new).collect();
         Ok(Arc::new(Plugin { types, alone }))
     }
+}
+
+impl Runtime {
+    /// How much memory an object of this component may have, and the place of the engine that gives it.
+    fn size_for(&self, component: &Component, options: LoadOptions) -> Result<(usize, usize), GuestError> {
+        let resources = component.resources_required();
+        let pages = resources.and_then(|resources| resources.max_initial_memory_size).unwrap_or(0);
+        let declared = usize::try_from(pages.saturating_mul(WASM_PAGE_BYTES)).unwrap_or(usize::MAX);
+        let limit = self.sizes.last().expect("there is an engine").0.memory_bytes_max;
+        let needed = options.memory_bytes.unwrap_or(0).max(declared);
+        if needed > limit {
+            return Err(GuestError::Memory { bytes: needed, limit });
+        }
+        // Unless somebody says what it needs, it has room for as much again as it starts with.
+        let wanted = if options.memory_bytes.is_some() { needed } else { needed.saturating_mul(2).min(limit) };
+        let fits = |(sized, _): &(SizedEngine, _)| sized.memory_bytes_max >= wanted;
+        let at = self.sizes.iter().position(fits).expect("the largest has room for what is within the limit");
+        let allowed = if options.memory_bytes.is_some() { needed } else { self.sizes[at].0.memory_bytes_max };
+        Ok((allowed, at))
+    }
+}
+
+/// What whoever registers a plugin chooses for its objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Bytes of linear memory that one object may have; what the component declares at its start, if that is more. `None`: in the
+    /// fast layout [`GuestConfig::memory_bytes_max`], in the dense one what the smallest class allows that holds twice the start.
+    pub memory_bytes: Option<usize>,
 }
 
 /// A loaded component.

@@ -3,6 +3,7 @@
 //! The way of a call: a transport (`quic`, `unix`) carries a `lane`, whose frames `dispatch` takes to the `cell` of the
 //! object; the cell steps its referent and the reply goes back by the lane it came from. `docs/ARCHITECTURE.md` is the map.
 
+mod budget;
 mod calls;
 mod cell;
 mod certificate;

@@ -51,9 +51,10 @@ pub struct Limits {
     pub lease_ms: u64,
     /// How long an object whose token left its session lives without anything that keeps it.
     pub token_grace_ms: u64,
-    /// Calls of a session that run and cannot park. The client keeps to it by waiting; more are refused, retryably.
+    /// Calls of a session that run and do not wait. The client keeps to it by waiting; more are refused, retryably.
     pub calls_running_max: u32,
-    /// Calls of a session that may park, until their replies are acknowledged. The client keeps to it; more are refused, retryably.
+    /// Calls of a session that wait or may wait, until their replies are acknowledged. One that may is let in beyond it as one
+    /// that runs; if it comes to wait it is refused, retryably.
     pub calls_parked_max: u32,
     /// Replies of a session to other calls that are not acknowledged. The client keeps to it; further calls are refused, retryably.
     pub reply_rows_max: u32,
@@ -64,6 +65,9 @@ pub struct Limits {
     pub sessions_max: usize,
     /// Objects of a tenant. Creating more is refused.
     pub objects_max: usize,
+    /// Bytes that a tenant may keep: what its objects store, replies that are not acknowledged, calls that wait for a busy object. Beyond
+    /// them calls that may store more are refused, retryably.
+    pub tenant_bytes_max: u64,
     /// Calls parked on one object. More are refused, retryably.
     pub waiters_max: usize,
     /// Inputs that wait for one object while it is being stepped. More calls are refused, retryably.
@@ -104,6 +108,7 @@ impl Limits {
             reply_row_bytes_max: 8 << 20,
             sessions_max: 2_000,
             objects_max: 10_000,
+            tenant_bytes_max: 256 << 20,
             waiters_max: 10_000,
             inbox_max: 20_000,
             drain_ms: 5_000,
@@ -118,6 +123,7 @@ impl Limits {
             reply_bytes_max: 256 << 20,
             items_max: 50_000_000,
             objects_max: 1_000_000,
+            tenant_bytes_max: half_of_memory(),
             ..Self::shared()
         }
     }
@@ -125,4 +131,10 @@ impl Limits {
     pub(crate) fn check(&self) -> steward_wire::Limits {
         steward_wire::Limits { depth_max: self.depth_max, items_max: self.items_max }
     }
+}
+
+/// Half of the machine's memory.
+fn half_of_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram.saturating_mul(info.mem_unit.into()) / 2
 }

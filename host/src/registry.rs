@@ -11,6 +11,7 @@ use steward_wire::describe::{MethodInfo, TypeInfo};
 use steward_wire::frame::Method as MethodRef;
 use steward_wire::{Fault, Ident};
 
+use crate::calls::Waits;
 use crate::guest::{Plugin, PluginType, Releases, ReleasesReport, TooManyMethods};
 
 /// Makes an object in the embedder's own Rust. It runs on the thread of whoever creates; it must not block.
@@ -168,9 +169,13 @@ pub(crate) enum Origin {
 struct Method {
     exposed: bool,
     may_park: bool,
+    /// A parked call only waits: it can be given up as if it had never come.
+    only_waits: bool,
     /// It changes nothing: a repeat may read again.
     read_only: bool,
     snapshots: bool,
+    /// It may leave more bytes stored than there were.
+    stores: bool,
     /// The result becomes an object of this type. A built-in's own facets (iterators) are not meant: those say so in
     /// the outbox.
     wraps: Option<String>,
@@ -192,8 +197,13 @@ impl Type {
             Source::Builtin(name) => {
                 let builtin = builtin(name).ok_or_else(|| RegisterError::UnknownSource(name.into()))?;
                 creatable &= builtin.constructible;
-                let snapshots = builtin.methods.iter().map(|method| method.snapshots);
-                let methods = snapshots.map(|snapshots| Method { snapshots, ..Method::default() }).collect();
+                let own = |method: &steward_objects::Method| Method {
+                    only_waits: !method.acts_by_parking,
+                    snapshots: method.snapshots,
+                    stores: method.stores,
+                    ..Method::default()
+                };
+                let methods = builtin.methods.iter().map(own).collect();
                 (builtin.info(), Origin::Builtin(builtin), methods)
             }
             Source::Plugin { plugin, typeid: name } => {
@@ -253,9 +263,21 @@ impl Type {
 
     /// Whether a method may park, and whether it changes nothing. Those that every type has do neither more nor less than
     /// read.
-    pub(crate) fn nature(&self, method: u16) -> (bool, bool) {
-        let nature = |method: &Method| (method.may_park, method.read_only);
-        self.face().methods.get(usize::from(method)).map_or((false, true), nature)
+    pub(crate) fn nature(&self, method: u16) -> (Waits, bool) {
+        let nature = |method: &Method| {
+            let waits = match (method.may_park, method.only_waits) {
+                (false, _) => Waits::Never,
+                (true, true) => Waits::Only,
+                (true, false) => Waits::Acting,
+            };
+            (waits, method.read_only)
+        };
+        self.face().methods.get(usize::from(method)).map_or((Waits::Never, true), nature)
+    }
+
+    /// Whether a method may leave more bytes stored than there were.
+    pub(crate) fn stores(&self, method: u16) -> bool {
+        self.face().methods.get(usize::from(method)).is_some_and(|method| method.stores)
     }
 
     /// Whether arguments of a method that are tokens are replaced by copies of their objects' values.
@@ -512,7 +534,7 @@ impl State {
             let count = if version.saves && offered.saves() { &mut will_move } else { &mut will_stay };
             *count += version.objects;
         }
-        let newest = releases.replace(offered.clone())?;
+        let newest = releases.replace(offered.clone());
         let face = Face::new(&typeid, newest.info().clone(), Vec::new(), true, Some(offered.clone()));
         kind.show(face);
         for single in self.types.values() {

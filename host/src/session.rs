@@ -17,7 +17,7 @@ use steward_wire::{Effect, Fault, Ident, value};
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
-use crate::calls::{Answered, Calls, Cancelled, Kept, Known};
+use crate::calls::{Answered, Calls, Cancelled, Kept, Known, Parks, Waits};
 use crate::cell::{Answer, Cell, Undelivered, unknown};
 use crate::guest::Plugin;
 use crate::lane::{self, Lane};
@@ -92,13 +92,14 @@ pub(crate) struct Held {
 impl Session {
     pub(crate) fn new(tenant: Arc<Tenant>, role: Role, peer: String, secret: Zeroizing<[u8; 32]>) -> Self {
         let heard_ms = AtomicU64::new(tenant.shared.clock.now_ms());
+        let state = State { calls: Calls::new(tenant.budget.clone()), ..State::default() };
         Self {
             id: tenant.shared.session_number(),
             tenant,
             role,
             peer,
             secrets: Mutex::new([secret.clone(), secret]),
-            state: Mutex::default(),
+            state: Mutex::new(state),
             ended: AtomicBool::new(false),
             connections: AtomicU64::new(0),
             heard_ms,
@@ -225,15 +226,16 @@ impl Session {
             check_owned(references, call.args)?;
         }
         if call.ident == Ident::HOST {
-            calls.begin(call.seq, false, lane, limits)?;
+            calls.begin(call.seq, Waits::Never, lane, limits)?;
             return Ok(Admitted::New { target: None, kept: true });
         }
         let reference = references.get_mut(&call.ident).ok_or_else(|| unknown(call.ident))?;
         let number = reference.object.kind.method(call.method)?;
-        let (may_park, read_only) = reference.object.kind.nature(number);
-        let kept = may_park || !read_only;
+        let (waits, read_only) = reference.object.kind.nature(number);
+        let kept = waits != Waits::Never || !read_only;
         if kept {
-            calls.begin(call.seq, may_park && call.deadline_ms != Some(0), lane, limits)?;
+            let waits = if call.deadline_ms == Some(0) { Waits::Never } else { waits };
+            calls.begin(call.seq, waits, lane, limits)?;
         }
         reference.called = true;
         Ok(Admitted::New { target: Some((reference.object.clone(), number)), kept })
@@ -252,7 +254,7 @@ impl Session {
         if let Some(args) = args {
             check_owned(&state.references, args)?;
         }
-        state.calls.begin(seq, false, lane, &self.tenant.shared.limits)?;
+        state.calls.begin(seq, Waits::Never, lane, &self.tenant.shared.limits)?;
         Ok(Admitted::New { target: None, kept: true })
     }
 
@@ -401,13 +403,13 @@ impl Session {
         self.tenant.table.release([ident]).finish();
     }
 
-    /// A call waits for a later step; says why it is given up, if it was before it came so far.
-    pub(crate) fn parked(&self, seq: u64, cell: &Arc<Cell>, call: CallId) -> Option<Why> {
+    /// A call waits for a later step. `expired`: no longer than it takes to tell it so.
+    pub(crate) fn parked(&self, seq: u64, cell: &Arc<Cell>, call: CallId, expired: bool) -> Parks {
         let mut state = self.state.lock();
         if self.is_ended() {
-            return Some(Why::SessionEnded);
+            return Parks::GivenUp(Why::SessionEnded);
         }
-        state.calls.park(seq, cell, call)
+        state.calls.park(seq, cell, call, expired, &self.tenant.shared.limits)
     }
 
     /// The client gives up a call: one that is parked is cancelled, one that is on its way to its object will be should it

@@ -9,6 +9,7 @@ use steward_objects::{Args, Outbox};
 use steward_wire::auth::AuthKey;
 use steward_wire::{Fault, Ident, value};
 
+use crate::budget::Budget;
 use crate::cell::{Cell, ReplyTo};
 use crate::clock::Clock;
 use crate::guest::Birth;
@@ -113,13 +114,15 @@ pub(crate) struct Tenant {
     pub(crate) registry: Registry,
     pub(crate) table: Table,
     pub(crate) waits: Waits,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) shared: Arc<Shared>,
 }
 
 impl Tenant {
     pub(crate) fn new(name: String, keys: Vec<Key>, shared: Arc<Shared>) -> Self {
         let table = Table::new(shared.limits.objects_max);
-        Self { name, keys, registry: Registry::with_builtins(), table, waits: Waits::default(), shared }
+        let budget = Arc::new(Budget::new(shared.limits.tenant_bytes_max));
+        Self { name, keys, registry: Registry::with_builtins(), table, waits: Waits::default(), budget, shared }
     }
 
     /// Makes an object, with one root reference that the caller owns.
@@ -127,6 +130,7 @@ impl Tenant {
     /// # Errors
     /// Refused `OverQuota`; what the constructor raises.
     pub(crate) fn make(self: &Arc<Self>, kind: &Arc<Type>, args: Args<'_>) -> Result<(Ident, Object), Fault> {
+        self.budget.allows(args.item().len())?;
         let mut out = Outbox::new(1);
         let ident = self.table.number();
         let referent = match &kind.origin {
@@ -139,7 +143,7 @@ impl Tenant {
             Origin::Singleton { of, args, made } => return self.singleton(kind, of, args, made),
         };
         let stored = out.held().len() as u64;
-        let cell = Cell::new(ident, kind.clone(), self.clone(), referent, stored, out.refuses_deadlocks());
+        let cell = Cell::new(ident, kind.clone(), self.clone(), referent, &out);
         let object = Object { cell, kind: kind.clone(), facet: 0 };
         self.table.insert(ident, object.clone())?;
         if stored > 0 {

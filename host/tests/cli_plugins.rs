@@ -1,6 +1,9 @@
 //! Commands around plugins, and the demo. What a plugin is made of here is just enough to be refused.
 
 mod cli_support;
+#[path = "../../tests/guests/changeling/versions.rs"]
+#[expect(unreachable_pub, reason = "elsewhere it is")]
+mod versions;
 
 use cli_support::Home;
 
@@ -18,6 +21,49 @@ fn file_that_is_no_plugin_is_a_finding() {
     assert_eq!(report["findings"].as_array().unwrap().len(), 1, "{report}");
     home.fails(&["check", "/nowhere.wasm"], 2, "cannot read plugin /nowhere.wasm");
     home.fails(&["serve", "--plugin", file], 3, "steward check");
+}
+
+/// From a running host without plugins to one with a second version, and back.
+#[test]
+fn plugin_is_registered_replaced_and_removed_while_the_host_runs() {
+    let home = Home::new();
+    let _host = home.serve(&[]);
+    let first = component();
+    let second = home.path().join("second.wasm");
+    std::fs::write(&second, versions::version(&std::fs::read(&first).unwrap(), "2.0.7001", "changed.....", &[]))
+        .unwrap();
+    let (first, second) = (first.to_str().unwrap(), second.to_str().unwrap());
+    assert_eq!(home.done(&["register", first]), "Changeling 1.0.7001\nStone 1.0.7001\n");
+    home.done(&["call", "Changeling/sum", "add", "4"]);
+    home.done(&["call", "Stone/stone", "count"]);
+    home.fails(&["register", second], 3, "add --replace");
+    let told = home.done(&["register", second, "--replace"]);
+    let expected = "Changeling 1.0.7001 → 2.0.7001: 1 object will move\n\
+                    Stone 1.0.7001 → 2.0.7001: 0 objects will move, 1 object will stay, which cannot be saved and loaded\n";
+    assert_eq!(told, expected);
+    assert_eq!(home.done(&["call", "sum", "behaviour"]), "changed.....\n");
+    assert_eq!(home.done(&["call", "sum", "sum"]), "4\n");
+    home.fails(&["call", "sum", "trap", "1"], 3, "had no effect");
+    let listed = home.done(&["plugins"]);
+    let digest = |line: &str| line.split('\t').nth(2).unwrap().to_owned();
+    let listed: Vec<String> = listed.lines().map(|line| line.replace(&digest(line), "…")).collect();
+    let expected =
+        ["Changeling\t2.0.7001\t…\t1\t1\t0\t0", "Stone\t2.0.7001\t…\t0\t0\t0\t0", "Stone\t1.0.7001\t…\t1\t\t\t"];
+    assert_eq!(listed, expected);
+    assert_eq!(home.done(&["unregister", "Stone"]), "Stone removed, objects left as they are: 1\n");
+    assert_eq!(home.done(&["call", "stone", "count"]), "2\n");
+    assert_eq!(home.done(&["unregister", "Changeling", "--force"]), "Changeling removed, objects poisoned: 1\n");
+    home.fails(&["call", "sum", "sum"], 5, "was removed");
+    home.fails(&["register", "/nowhere.wasm"], 2, "cannot read plugin");
+}
+
+/// The changeling of this checkout.
+fn component() -> std::path::PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let target = test.ancestors().nth(3).expect("a test lies in target/PROFILE/deps");
+    let path = target.join("plugins/changeling.wasm");
+    assert!(path.exists(), "{}: run `cargo xtask plugins` first", path.display());
+    path
 }
 
 #[test]
@@ -56,6 +102,9 @@ fn every_command_has_help_with_an_example() {
         "types",
         "objects",
         "delete",
+        "plugins",
+        "register",
+        "unregister",
         "new",
         "build",
         "test",

@@ -42,6 +42,11 @@ pub struct Method {
     pub read_only: bool,
     /// A call may park.
     pub may_park: bool,
+    /// It may leave more bytes stored than there were: refused to those who store too much.
+    pub stores: bool,
+    /// That a call parks is felt by others, who are not as before when it is given up: a `Condition.wait` has let go of its
+    /// lock, a barrier breaks. Any other parked call only waits.
+    pub acts_by_parking: bool,
     /// Tokens that are themselves arguments are replaced by a copy of their objects' values.
     pub snapshots: bool,
     /// The result becomes an object of this type.
@@ -51,7 +56,8 @@ pub struct Method {
 impl Method {
     /// A method that changes the referent and never parks.
     pub const fn new(name: &'static str, params: &'static [Param], doc: &'static str) -> Self {
-        Self { name, params, doc, read_only: false, may_park: false, snapshots: false, returns: None }
+        let (read_only, may_park, acts_by_parking, stores, snapshots) = (false, false, false, false, false);
+        Self { name, params, doc, read_only, may_park, acts_by_parking, stores, snapshots, returns: None }
     }
 
     /// The same, changing nothing.
@@ -64,6 +70,18 @@ impl Method {
     pub const fn may_park(mut self) -> Self {
         self.may_park = true;
         self
+    }
+
+    /// The same, possibly storing more.
+    pub const fn stores(mut self) -> Self {
+        self.stores = true;
+        self
+    }
+
+    /// The same, possibly parking, which others feel.
+    pub const fn acts_by_parking(mut self) -> Self {
+        self.acts_by_parking = true;
+        self.may_park()
     }
 
     /// The same, with copies in place of tokens.

@@ -15,7 +15,7 @@ pub mod sync;
 
 pub use args::Args;
 pub use builtin::{BUILTINS, Builtin, Create, Method, Param, builtin};
-pub use outbox::{HoldChange, Invocation, Outbox, Reply};
+pub use outbox::{HoldChange, ITEM_BYTES, Invocation, Outbox, Reply};
 pub use steward_wire::{Effect, Fault, Ident, Value, frame::Grant};
 
 /// A shared object: the referent of proxies.

@@ -6,6 +6,9 @@ use steward_wire::{Effect, Fault, Ident, cbor, frame::Grant};
 
 use crate::{CallId, Facet};
 
+/// What a stored item costs beside its encoding: its place in a table, its allocation.
+pub const ITEM_BYTES: usize = 48;
+
 /// Collects what one step asks for. Its owner clears and reuses it, so a step that fits the room that
 /// earlier ones needed allocates nothing.
 #[derive(Debug, Default)]
@@ -19,6 +22,8 @@ pub struct Outbox {
     held: Vec<Ident>,
     let_go: Vec<Ident>,
     invocations: Vec<Invocation>,
+    /// By how much this step changed what is stored.
+    stored_bytes: i64,
     /// The fence of the next grant; set by the owner, so that no referent can lower it.
     fence_next: u64,
     poisoned: Option<Fault>,
@@ -184,6 +189,26 @@ impl Outbox {
         self.let_go.push(ident);
     }
 
+    /// Says that one more item of `length` encoded bytes is stored; [`ITEM_BYTES`] come on top.
+    pub fn store_item(&mut self, length: usize) {
+        self.store_items(1, length);
+    }
+
+    /// Takes back one [`Outbox::store_item`].
+    pub fn remove_item(&mut self, length: usize) {
+        self.remove_items(1, length);
+    }
+
+    /// The same of several items of `length` bytes in all.
+    pub fn store_items(&mut self, count: u64, length: usize) {
+        self.stored_bytes += (length as u64 + count * ITEM_BYTES as u64) as i64;
+    }
+
+    /// Takes back one [`Outbox::store_items`].
+    pub fn remove_items(&mut self, count: u64, length: usize) {
+        self.stored_bytes -= (length as u64 + count * ITEM_BYTES as u64) as i64;
+    }
+
     /// Asks for a call on another object, whose end arrives as [`crate::Input::Returned`].
     pub fn invoke(&mut self, invocation: Invocation) {
         self.invocations.push(invocation);
@@ -234,6 +259,11 @@ impl Outbox {
         &self.let_go
     }
 
+    /// By how many bytes this step changed what the referent stores, as its owner accounts for it.
+    pub fn stored_bytes(&self) -> i64 {
+        self.stored_bytes
+    }
+
     /// Takes the calls asked for.
     pub fn take_invocations(&mut self) -> Vec<Invocation> {
         std::mem::take(&mut self.invocations)
@@ -260,6 +290,7 @@ impl Outbox {
         self.held.clear();
         self.let_go.clear();
         self.invocations.clear();
+        self.stored_bytes = 0;
         self.fence_next = fence_next;
         self.poisoned = None;
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use steward_objects::{Fault, Ident, Owner, Value};
+use steward_objects::{Fault, ITEM_BYTES, Ident, Owner, Value};
 use steward_wire::value::tokens;
 use support::{Driver, text, token};
 
@@ -51,6 +51,18 @@ fn visible_tokens(value: &Value) -> BTreeMap<Ident, u64> {
     counts
 }
 
+/// What is stored of a container or namespace with this value: its items, and what each takes beside its encoding.
+fn stored_bytes(value: &Value) -> i64 {
+    let typecode = text("x");
+    let items: Vec<&Value> = match value {
+        Value::List(items) | Value::Set(items) => items.iter().collect(),
+        Value::Map(pairs) => pairs.iter().flat_map(|(key, value)| [key, value]).collect(),
+        // A Value.
+        single => vec![&typecode, single],
+    };
+    items.iter().map(|item| (item.to_vec().len() + ITEM_BYTES) as i64).sum()
+}
+
 /// Result or kind of error.
 type Outcome = Result<Value, &'static str>;
 
@@ -67,6 +79,9 @@ fn check(
     let value = driver.now(ME, "#GETVALUE", &[]).expect("the value can be copied");
     prop_assert_eq!(&value, end, "after {}({:?})", method, args);
     prop_assert_eq!(&driver.held, &visible_tokens(&value), "after {}({:?})", method, args);
+    // A namespace's names are stored as they are, not as items with a head.
+    let heads = if let ("Namespace", Value::Map(pairs)) = (driver.typeid(), &value) { pairs.len() as i64 } else { 0 };
+    prop_assert_eq!(driver.stored_bytes, stored_bytes(&value) - heads, "after {}({:?})", method, args);
     Ok(())
 }
 

@@ -775,5 +775,7 @@ proptest! {
         }
         let join = queue.call(owner(A), "join", &[]);
         prop_assert_eq!(queue.is_answered(join), model.unfinished == 0);
+        queue.now(owner(A), "shutdown", &[Value::Bool(true)]).unwrap();
+        prop_assert_eq!(queue.stored_bytes, 0);
     }
 }

@@ -63,12 +63,9 @@ pub(crate) async fn run(host: &TestHost, address: &str, Load { clients, objects,
 
     // What an object answered, in the order of its sums: each once, and all of them.
     let mut sums: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
-    // An object loses one when a session ends, so nobody leaves before the end.
-    let mut stay = Vec::new();
     let (mut made, mut longest) = (0, Duration::ZERO);
     for work in working {
-        let (manager, answers, slowest) = work.await.expect("no call fails");
-        stay.push(manager);
+        let (answers, slowest) = work.await.expect("no call fails");
         made += answers.len();
         longest = longest.max(slowest);
         answers.into_iter().for_each(|(object, sum)| sums.entry(object).or_default().push(sum));
@@ -101,7 +98,7 @@ async fn work(
     objects: usize,
     calls: usize,
     ended: Arc<AtomicBool>,
-) -> (Manager, Vec<(usize, i64)>, Duration) {
+) -> (Vec<(usize, i64)>, Duration) {
     let mut proxies = Vec::new();
     for number in 0..objects {
         proxies.push(manager.find(&format!("sum-{number}")).await.expect("the object has this name"));
@@ -115,5 +112,7 @@ async fn work(
         longest = longest.max(start.elapsed());
         answers.push((object, sum));
     }
-    (manager, answers, longest)
+    // It says goodbye: an object loses one when a session dies.
+    manager.close().await;
+    (answers, longest)
 }

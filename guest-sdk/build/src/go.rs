@@ -56,9 +56,8 @@ pub fn build(folder: &Path, work: &Path, toolchains: &Toolchains) -> Result<Vec<
 /// [`BuildError::Missing`] without Go, [`BuildError::Compile`] if a test fails.
 pub fn test(folder: &Path, toolchains: &Toolchains) -> Result<(), BuildError> {
     let go = Go(toolchains.go()?.program);
-    let output = run(go.command(folder).args(["test", "./..."]))?;
-    eprint!("{}", String::from_utf8_lossy(&output.stdout));
-    Ok(())
+    // To standard error, as what the compiler says: also of tests that fail.
+    run(go.command(folder).args(["test", "./..."]).stdout(std::io::stderr())).map(drop)
 }
 
 /// Makes a component of a module that Go has compiled.

@@ -19,12 +19,12 @@ pub(crate) fn build(folder: &Path, toolchains: &Toolchains, profile: Profile) ->
     let mut cargo = Command::new(cargo());
     cargo.args(["rustc", "--lib", "--crate-type", "cdylib", "--target", TARGET, "--quiet"]);
     cargo.arg("--message-format=json-render-diagnostics");
-    // Given here, so that an author's manifest need not know: small code, a panic is a trap, a stack of 32 KiB in place of 1 MiB,
+    // Given here, so that an author's manifest need not know: fast code, a panic is a trap, a stack of 32 KiB in place of 1 MiB,
     // which every object would have.
     let profile_name = match profile {
         Profile::Release => {
             cargo.arg("--release");
-            for setting in ["opt-level='s'", "lto=true", "codegen-units=1", "strip='symbols'"] {
+            for setting in ["opt-level=3", "lto=true", "codegen-units=1", "strip='symbols'"] {
                 cargo.arg("--config").arg(format!("profile.release.{setting}"));
             }
             "release"

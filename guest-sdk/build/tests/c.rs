@@ -50,13 +50,30 @@ fn component_is_built_by_whatever_compiler_there_is() {
     assert!(component.windows(made_by.len()).any(|window| window == made_by), "it says what made it");
 }
 
+/// What the page for authors shows first is a plugin, and its test passes.
+#[test]
+fn example_of_the_readme_builds_and_passes_its_test() {
+    let sdk = root().join("guest-sdk/c");
+    let readme = std::fs::read_to_string(sdk.join("README.md")).unwrap();
+    let example = |holds: &str| {
+        let mut blocks = readme.split("```c\n").skip(1).map(|block| block.split("```").next().unwrap());
+        blocks.find(|block| block.contains(holds)).unwrap().to_owned()
+    };
+    let folder = tempfile::tempdir_in(toolchains().dir).unwrap();
+    std::fs::write(folder.path().join("turnstile.c"), example("ST_PLUGIN")).unwrap();
+    std::fs::create_dir_all(folder.path().join(".steward/guest-sdk")).unwrap();
+    std::os::unix::fs::symlink(&sdk, folder.path().join(".steward/guest-sdk/c")).unwrap();
+    c::build(folder.path(), &toolchains()).unwrap();
+    let test = folder.path().join("test/turnstile_test.c");
+    std::fs::create_dir(test.parent().unwrap()).unwrap();
+    std::fs::write(&test, example("st_test_end")).unwrap();
+    c::test(folder.path(), &test, &toolchains()).unwrap();
+}
+
 #[test]
 fn project_without_the_sdk_is_told_so() {
-    let folder = std::env::temp_dir().join(format!("steward-c-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    std::fs::write(folder.join("plugin.c"), "").unwrap();
-    assert!(c::is_project(&folder));
-    let error = c::build(&folder, &toolchains()).unwrap_err().to_string();
-    std::fs::remove_dir_all(&folder).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("plugin.c"), "").unwrap();
+    let error = c::build(folder.path(), &toolchains()).unwrap_err().to_string();
     assert!(error.starts_with("the C SDK not found\n  fix: "), "{error}");
 }

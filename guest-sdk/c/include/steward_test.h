@@ -37,6 +37,9 @@
 void st_test(const char *name, const char *script);
 /// Runs a script that must go wrong, with a message that contains `why`.
 void st_test_refuses(const char *name, const char *script, const char *why);
+/// Makes an object as `create` says (`Queue(3)`) and sends it what no client should, so many times: any values, cut and changed ones, to all methods; moves
+/// it, ends sessions, lets time pass, loads states that were changed. What goes wrong is told with the round; a seed replays.
+void st_test_garbage(const char *create, uint64_t seed, int rounds);
 /// What is wrong with a signature, and where; empty if nothing is. Valid until the next call.
 const char *st_test_signature(const char *signature);
 /// Says how many scripts there were. Returns main()'s result: 0 if all went well.

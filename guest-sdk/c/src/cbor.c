@@ -177,7 +177,7 @@ static double f64_of_bits(uint64_t bits) {
     return value;
 }
 
-static bool st__f64_of(struct head head, double *value) {
+static bool f64_of(struct head head, double *value) {
     if (head.major < 2) {
         *value = head.major == 0 ? (double)head.argument : -1.0 - (double)head.argument;
         return true;
@@ -207,7 +207,7 @@ static bool st__f64_of(struct head head, double *value) {
 
 bool st_read_f64(st_reader *reader, double *value) {
     struct head head;
-    return st__head(reader, &head) && (st__f64_of(head, value) || fail(reader));
+    return st__head(reader, &head) && (f64_of(head, value) || fail(reader));
 }
 
 bool st_read_str(st_reader *reader, st_str *value) {
@@ -435,12 +435,20 @@ bool st_token_of(st_item item, st_token *token) {
 }
 
 /// What came to be held and was let go in this step. Of the step, so in the arena: both end with it.
-static struct {
-    uint64_t *idents;
+static struct idents {
+    uint64_t *at;
     size_t count, capacity;
 } tokens_held, tokens_let_go;
 
-static bool st__tokens(const uint8_t *ptr, size_t len, int what) {
+static void note_token(struct idents *idents, uint64_t ident) {
+    idents->at = st__room(idents->at, idents->count, &idents->capacity, sizeof ident);
+    idents->at[idents->count++] = ident;
+}
+
+/// Notes the tokens in an item that name objects of this host; whether there are any.
+static bool note_tokens(st_any any, struct idents *idents) {
+    const uint8_t *ptr = any.ptr;
+    size_t len = any.len;
     // However wide the tag's argument is, it ends like this: most items are through here.
     const uint8_t *found = ptr, *end = ptr + len;
     do {
@@ -451,7 +459,7 @@ static bool st__tokens(const uint8_t *ptr, size_t len, int what) {
     } while (*found != (TAG_TOKEN & 0xff));
 
     st_reader reader = {ptr, end};
-    bool any = false;
+    bool found_any = false;
     while (reader.at != NULL && reader.at != reader.end) {
         struct head head;
         const uint8_t *skipped;
@@ -463,18 +471,12 @@ static bool st__tokens(const uint8_t *ptr, size_t len, int what) {
         } else if (kind_of(head) == ST_KIND_TOKEN) {
             st_token token;
             if (read_token_body(&reader, &token) && token.address.ptr == NULL) {
-                any = true;
-                if (what == TOKENS_HOLD) {
-                    tokens_held.idents = st__room(tokens_held.idents, tokens_held.count, &tokens_held.capacity, 8);
-                    tokens_held.idents[tokens_held.count++] = token.ident;
-                } else if (what == TOKENS_LET_GO) {
-                    tokens_let_go.idents = st__room(tokens_let_go.idents, tokens_let_go.count, &tokens_let_go.capacity, 8);
-                    tokens_let_go.idents[tokens_let_go.count++] = token.ident;
-                }
+                found_any = true;
+                note_token(idents, token.ident);
             }
         }
     }
-    return any;
+    return found_any;
 }
 
 st_any st_keep(st_item item) {
@@ -486,13 +488,13 @@ st_any st_keep(st_item item) {
     }
     st_any any = {st_alloc(item.len), (uint32_t)item.len, false};
     memcpy(any.ptr, item.ptr, item.len);
-    any.tokens = st__tokens(any.ptr, any.len, TOKENS_HOLD);
+    any.tokens = note_tokens(any, &tokens_held);
     return any;
 }
 
 void st_forget(st_any *any) {
     if (any->tokens) {
-        (void)st__tokens(any->ptr, any->len, TOKENS_LET_GO);
+        (void)note_tokens(*any, &tokens_let_go);
     }
     free(any->ptr);
     *any = (st_any){NULL, 0, false};
@@ -539,24 +541,24 @@ static void settle_tokens(void) {
     if (tokens_held.count == 0 || tokens_let_go.count == 0) {
         return;
     }
-    sort_idents(tokens_held.idents, tokens_held.count);
-    sort_idents(tokens_let_go.idents, tokens_let_go.count);
+    sort_idents(tokens_held.at, tokens_held.count);
+    sort_idents(tokens_let_go.at, tokens_let_go.count);
     size_t held = 0, let_go = 0, held_kept = 0, let_go_kept = 0;
     while (held < tokens_held.count && let_go < tokens_let_go.count) {
-        uint64_t a = tokens_held.idents[held], b = tokens_let_go.idents[let_go];
+        uint64_t a = tokens_held.at[held], b = tokens_let_go.at[let_go];
         if (a == b) {
             held++, let_go++;
         } else if (a < b) {
-            tokens_held.idents[held_kept++] = tokens_held.idents[held++];
+            tokens_held.at[held_kept++] = tokens_held.at[held++];
         } else {
-            tokens_let_go.idents[let_go_kept++] = tokens_let_go.idents[let_go++];
+            tokens_let_go.at[let_go_kept++] = tokens_let_go.at[let_go++];
         }
     }
     while (held < tokens_held.count) {
-        tokens_held.idents[held_kept++] = tokens_held.idents[held++];
+        tokens_held.at[held_kept++] = tokens_held.at[held++];
     }
     while (let_go < tokens_let_go.count) {
-        tokens_let_go.idents[let_go_kept++] = tokens_let_go.idents[let_go++];
+        tokens_let_go.at[let_go_kept++] = tokens_let_go.at[let_go++];
     }
     tokens_held.count = held_kept;
     tokens_let_go.count = let_go_kept;

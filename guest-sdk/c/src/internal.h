@@ -49,9 +49,5 @@ struct head {
 static bool st__head(st_reader *reader, struct head *head);
 static void st__put_head(st_writer *out, uint8_t major, uint64_t argument);
 static void st__put_raw(st_writer *out, const void *bytes, size_t count);
-static bool st__f64_of(struct head head, double *value);
-/// Counts the tokens in an item that name objects of this host; with `held`, notes each as held or as let go.
-enum { TOKENS_COUNT, TOKENS_HOLD, TOKENS_LET_GO };
-static bool st__tokens(const uint8_t *ptr, size_t len, int what);
 
 #endif

@@ -507,8 +507,8 @@ void exports_steward_plugin_referent_method_object_step(object *o, uint64_t now_
         .freed = turn.freed,
         .changed = changed,
         .wake_at = wake_at(o),
-        .held = {tokens_held.idents, tokens_held.count},
-        .let_go = {tokens_let_go.idents, tokens_let_go.count},
+        .held = {tokens_held.at, tokens_held.count},
+        .let_go = {tokens_let_go.at, tokens_let_go.count},
         .invokes = {turn.invocations, turn.invocations_count},
     };
 }

@@ -3,6 +3,10 @@
 
 #include "internal.h"
 
+#ifdef __wasm__
+#include "heap.c"
+#endif
+
 #include "memory.c"
 
 #include "cbor.c"

@@ -941,6 +941,182 @@ void st_test_refuses(const char *name, const char *script, const char *why) {
     }
 }
 
+// ---------------------------------------------------------------------------------------------------------------- Garbage
+
+static uint64_t garbage_seed;
+
+static uint32_t any_below(uint32_t bound) {
+    garbage_seed = garbage_seed * 6364136223846793005 + 1442695040888963407;
+    return (uint32_t)(garbage_seed >> 33) % bound;
+}
+
+static void put_any(st_writer *out, int depth) {
+    static const int64_t ints[] = {0, 1, -1, 2, 5, 100, INT64_MAX, INT64_MIN, UINT32_MAX, 1000};
+    static const double floats[] = {0, -0.0, 0.5, -1, 3, 1e300, -1e300, 5e-324, __builtin_inf(), __builtin_nan("")};
+    static const char *const texts[] = {"", "a", "b", "dark", "n", "a longer text, of more than twenty-three bytes"};
+    switch (any_below(depth > 4 ? 7 : 12)) {
+    case 0:
+        st_put_null(out);
+        return;
+    case 1:
+        st_put_bool(out, any_below(2));
+        return;
+    case 2:
+    case 3:
+        st_put_i64(out, ints[any_below(sizeof ints / sizeof ints[0])]);
+        return;
+    case 4:
+        st_put_f64(out, floats[any_below(sizeof floats / sizeof floats[0])]);
+        return;
+    case 5:
+        st_put_text(out, texts[any_below(sizeof texts / sizeof texts[0])]);
+        return;
+    case 6:
+        st_put_bytes(out, (st_bytes){(const uint8_t *)texts[5], any_below(46)});
+        return;
+    case 7:
+        st__put_head(out, 6, TAG_TOKEN);
+        st_put_list(out, 3);
+        st_put_text(out, "Object");
+        st_put_u64(out, 1 + any_below(5));
+        st_put_null(out);
+        return;
+    case 8:
+        st__put_head(out, 6, any_below(2) ? TAG_SET : any_below(2) ? TAG_BIG : TAG_BIG_NEGATIVE + any_below(3));
+        put_any(out, depth + 1);
+        return;
+    default: {
+        uint32_t count = any_below(4), is_dict = any_below(3) == 0;
+        if (is_dict) {
+            st_put_dict(out, count);
+        } else if (any_below(2)) {
+            st_put_tuple(out, count);
+        } else {
+            st_put_list(out, count);
+        }
+        for (uint32_t at = 0; at < (is_dict ? 2 * count : count); at++) {
+            put_any(out, depth + 1);
+        }
+    }
+    }
+}
+
+/// Arguments for a method: mostly as many as it takes, of any types.
+static st_writer any_args(const st_plan *plan) {
+    st_writer out = {NULL, 0, 0};
+    uint32_t places = any_below(plan->params_count + 2u), keywords = any_below(4) == 0 ? any_below(3) : 0;
+    st_put_args(&out, places);
+    for (uint32_t at = 0; at < places; at++) {
+        put_any(&out, 0);
+    }
+    st_put_dict(&out, keywords);
+    for (uint32_t at = 0; at < keywords; at++) {
+        st_put_str(&out, plan->params_count > 0 && any_below(2) ? plan->params[any_below(plan->params_count)].name : ST_STR("x"));
+        put_any(&out, 0);
+    }
+    return out;
+}
+
+static void damage(uint8_t *bytes, size_t *len) {
+    for (uint32_t changes = 1 + any_below(3); changes > 0 && *len > 0; changes--) {
+        if (any_below(4) == 0) {
+            *len = any_below((uint32_t)*len);
+        } else {
+            bytes[any_below((uint32_t)*len)] = (uint8_t)any_below(256);
+        }
+    }
+}
+
+static void garbage_call(struct thing *thing) {
+    uint32_t methods = 0;
+    while (place_of_method(thing->type, methods) < thing->type->parts_count) {
+        methods++;
+    }
+    uint32_t number_of = any_below(methods + 1);
+    uint32_t place = place_of_method(thing->type, number_of);
+    st_writer args = any_args(plan_of(thing->type, place < thing->type->parts_count ? place : 0));
+    thing->calls = st_realloc(thing->calls, (thing->calls_count + 1) * sizeof *thing->calls);
+    struct made_call *call = &thing->calls[thing->calls_count++];
+    *call = (struct made_call){.id = thing->calls_count, .session = 1 + any_below(3), .method = number_of, .args_len = args.len};
+    call->args = copy_bytes(args.ptr, args.len);
+    if (any_below(8) == 0) {
+        damage(call->args, &call->args_len);
+    }
+    step_call(thing, call);
+}
+
+/// Loads a state that was changed: it may be refused, and if not, the object must do.
+static void garbage_load(const struct thing *thing) {
+    plugin_list_u8_t saved;
+    steward_plugin_types_fault_t fault;
+    if (!exports_steward_plugin_referent_method_object_save(thing->object, &saved, &fault)) {
+        turn_over();
+        return;
+    }
+    plugin_list_u8_t state = {copy_bytes(saved.ptr, saved.len), saved.len};
+    turn_over();
+    damage(state.ptr, &state.len);
+    plugin_string_t typeid = host_string(plan_of(thing->type, 0)->typeid), version = host_string(text_of(thing->type->version));
+    steward_plugin_types_context_t context = {world.now_ms, ++world.seed, {NULL, 0}};
+    exports_steward_plugin_referent_made_t made;
+    object *kept = thing->object;
+    bool loaded = exports_steward_plugin_referent_static_object_load(&typeid, &state, &version, &context, &made, &fault);
+    free(state.ptr);
+    turn_over();
+    if (loaded) {
+        object *changed = world.things[world.things_count].object;
+        (void)exports_steward_plugin_referent_method_object_save(changed, &saved, &fault);
+        turn_over();
+        exports_steward_plugin_referent_object_destructor(changed);
+    }
+    world.things[0].object = kept;
+}
+
+static void garbage_round(struct thing *thing) {
+    struct made_call *call = thing->calls_count > 0 ? &thing->calls[any_below((uint32_t)thing->calls_count)] : NULL;
+    uint32_t what = any_below(64);
+    if (what == 0) {
+        end_session(1 + any_below(3), any_below(2));
+    } else if (what == 1) {
+        move(thing, text_of(thing->type->version));
+    } else if (what < 5) {
+        pass(world.now_ms + any_below(5000), NULL);
+    } else if (what < 10) {
+        garbage_load(thing);
+    } else if (what < 18 && call != NULL && !call->is_answered) {
+        step_cancel(thing, call, any_below(2) ? STEWARD_PLUGIN_TYPES_WHY_DEADLINE : STEWARD_PLUGIN_TYPES_WHY_CLIENT);
+    } else if (what < 20 && call != NULL && call->result != NULL && !call->is_taken) {
+        steward_plugin_types_input_t input = {
+            .tag = STEWARD_PLUGIN_TYPES_INPUT_UNDELIVERED,
+            .val.undelivered = {call->id, call->method, {call->result, call->result_len}, any_below(2)}};
+        call->is_taken = true;
+        step(thing, &input);
+    } else {
+        garbage_call(thing);
+    }
+}
+
+void st_test_garbage(const char *create_as, uint64_t seed, int rounds) {
+    static volatile int round;
+    char line[TEXT_BYTES];
+    run.ran++;
+    garbage_seed = seed;
+    round = 0;
+    (void)snprintf(line, sizeof line, "x = %s", create_as);
+    if (setjmp(run.out) == 0) {
+        struct text t = {line, line + strlen(line), NULL};
+        run_line(&t);
+        for (; round < rounds; round++) {
+            garbage_round(&world.things[0]);
+        }
+    } else {
+        run.failed++;
+        (void)fprintf(stderr, "%s: round %d of seed %" PRIu64 "\n    %s\n", create_as, round, seed, run.why);
+    }
+    checks_methods = false;
+    world_end();
+}
+
 const char *st_test_signature(const char *signature) {
     struct text t = {signature, signature + strlen(signature), NULL};
     st_plan *plan = read_signature(&t);

@@ -266,7 +266,7 @@ static bool hand_over(object *o, st_call *call, st_answer answer, exports_stewar
     }
     settle_tokens();
     made->object = exports_steward_plugin_referent_object_new(o);
-    made->held = (plugin_list_u64_t){tokens_held.idents, tokens_held.count};
+    made->held = (plugin_list_u64_t){tokens_held.at, tokens_held.count};
     return true;
 }
 

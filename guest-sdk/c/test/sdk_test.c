@@ -232,8 +232,8 @@ static void tokens_are_counted(void) {
             "x.pop() -> 1\n");
 }
 
-static st_item bytes(const char *ptr, size_t len) { return (st_item){(const uint8_t *)ptr, len}; }
-#define BYTES(literal) bytes(literal, sizeof(literal) - 1)
+static st_item cut_at(const char *ptr, size_t len) { return (st_item){(const uint8_t *)ptr, len}; }
+#define BYTES(literal) cut_at(literal, sizeof(literal) - 1)
 
 static void heads_of_every_width_are_read(void) {
     static const struct {
@@ -245,14 +245,14 @@ static void heads_of_every_width_are_read(void) {
                 {"\x38\xff", 2, -256}, {"\x39\xff\xff", 3, -65536}, {"\x3b\x7f\xff\xff\xff\xff\xff\xff\xff", 9, INT64_MIN},
                 {"\xf4", 1, 0}, {"\xf5", 1, 1}};
     for (size_t at = 0; at < sizeof ints / sizeof ints[0]; at++) {
-        st_reader reader = st_read(bytes(ints[at].bytes, ints[at].len));
+        st_reader reader = st_read(cut_at(ints[at].bytes, ints[at].len));
         int64_t value;
         CHECK(st_read_i64(&reader, &value) && value == ints[at].value && st_read_end(&reader));
         for (size_t cut = 0; cut < ints[at].len; cut++) {
             st_item item;
-            reader = st_read(bytes(ints[at].bytes, cut));
+            reader = st_read(cut_at(ints[at].bytes, cut));
             CHECK(!st_read_i64(&reader, &value) && reader.at == NULL);
-            reader = st_read(bytes(ints[at].bytes, cut));
+            reader = st_read(cut_at(ints[at].bytes, cut));
             CHECK(!st_read_item(&reader, &item));
         }
     }
@@ -264,11 +264,11 @@ static void heads_of_every_width_are_read(void) {
                   {"\xf9\x7c\x00", 3, __builtin_inf()}, {"\xfa\x3f\xc0\x00\x00", 5, 1.5},
                   {"\xfb\x3f\xf1\x99\x99\x99\x99\x99\x9a", 9, 1.1}, {"\x05", 1, 5.0}, {"\x24", 1, -5.0}};
     for (size_t at = 0; at < sizeof floats / sizeof floats[0]; at++) {
-        st_reader reader = st_read(bytes(floats[at].bytes, floats[at].len));
+        st_reader reader = st_read(cut_at(floats[at].bytes, floats[at].len));
         double value;
         CHECK(st_read_f64(&reader, &value) && !(value < floats[at].value) && !(value > floats[at].value));
         for (size_t cut = 0; cut < floats[at].len; cut++) {
-            reader = st_read(bytes(floats[at].bytes, cut));
+            reader = st_read(cut_at(floats[at].bytes, cut));
             CHECK(!st_read_f64(&reader, &value));
         }
     }
@@ -308,11 +308,11 @@ static void what_does_not_fit_is_refused(void) {
     char deep[40];
     memset(deep, 0x81, sizeof deep);
     deep[32] = 0;
-    reader = st_read(bytes(deep, 33));
+    reader = st_read(cut_at(deep, 33));
     CHECK(st_read_item(&reader, &item) && item.len == 33);
     deep[32] = (char)0x81;
     deep[33] = 0;
-    reader = st_read(bytes(deep, 34));
+    reader = st_read(cut_at(deep, 34));
     CHECK(!st_read_item(&reader, &item));
 }
 
@@ -410,6 +410,8 @@ static void floats_are_written_as_python_writes_them(void) {
     }
 }
 
+#include "heap.c"
+
 int main(void) {
     calls_wait_in_line();
     harness_finds_what_breaks_the_rules();
@@ -420,5 +422,8 @@ int main(void) {
     what_does_not_fit_is_refused();
     what_is_written_is_read();
     floats_are_written_as_python_writes_them();
+    heap_keeps_what_it_gives();
+    // Of Permits, some methods break the rules as they should.
+    st_test_garbage("Cupboard()", 1, 2000);
     return st_test_end();
 }

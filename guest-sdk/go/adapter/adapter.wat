@@ -29,8 +29,9 @@
 
   ;; ---- For the SDK
 
-  ;; A step begins.
+  ;; A step begins. What the one before wrote last may have had no end of line.
   (func (export "steward_turn") (param $now_ms i64) (param $seed i64)
+    (if (global.get $line_length) (then (call $flush)))
     (global.set $wall_ns (i64.mul (local.get $now_ms) (i64.const 1000000)))
     (global.set $random (local.get $seed))
     (if (i64.gt_u (global.get $wall_ns) (global.get $monotonic_ns))

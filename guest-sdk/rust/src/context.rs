@@ -113,6 +113,8 @@ pub struct Context<'a> {
 pub(crate) struct Turn {
     pub(crate) seed: Cell<u64>,
     pub(crate) granted: Cell<Grant>,
+    /// Room for the next answer, empty.
+    pub(crate) payload: Cell<Vec<u8>>,
     pub(crate) freed: Cell<bool>,
     pub(crate) wake_at_ms: Cell<Option<u64>>,
     pub(crate) completions: RefCell<Vec<Completion>>,

@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 
 use crate::object::{ObjectType, Param, TypeInfo};
-use crate::shell::{Birth, Grant, Input, Shell};
-use crate::{Level, Owner, OwnerLost, ParamKind, Why};
+use crate::shell::{Birth, Shell};
+pub use crate::step::Flat;
+use crate::{Level, ParamKind};
 
 /// What wit-bindgen makes of the world.
 #[allow(missing_docs, unsafe_code, unreachable_pub, reason = "generated")]
@@ -85,43 +86,160 @@ impl<T: Types> Instance<T> {
     }
 }
 
+/// Takes a turn of the object that the host knows by `object`.
+///
+/// # Safety
+/// Only as the host's call of `step` with these parameters.
+#[expect(unsafe_code, reason = "the border to the host, as generated for the other exports")]
+pub unsafe fn step<T: Types>(object: *const u8, now_ms: u64, seed: u64, flat: Flat) -> *mut u8 {
+    // SAFETY: the host passes what `Object::new` made of an `Instance<T>`.
+    let instance: &Instance<T> = unsafe { referent::ObjectBorrow::lift(object) }.get();
+    // SAFETY: the caller's word.
+    unsafe { crate::step::step(&mut instance.shell.borrow_mut(), now_ms, seed, flat) }
+}
+
+/// Where the generated `export!` finds what it exports: [`__export_referent`] in place of its own.
+#[doc(hidden)]
+pub mod exports {
+    pub mod steward {
+        pub mod plugin {
+            pub mod referent {
+                pub use crate::__export_referent as __export_steward_plugin_referent_0_1_0_cabi;
+            }
+        }
+    }
+}
+
+/// Exports the interface: what wit-bindgen has generated, but `step` of this crate's own, which needs no `cabi_post`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_referent {
+    ($component:ident with_types_in $($path:tt)*) => {
+        const _: () = {
+            use $crate::glue::bindings::exports::steward::plugin::referent as generated;
+            type Object = <$component as generated::Guest>::Object;
+
+            #[unsafe(export_name = "steward:plugin/referent@0.1.0#describe")]
+            unsafe extern "C" fn describe() -> *mut u8 {
+                unsafe { generated::_export_describe_cabi::<$component>() }
+            }
+
+            #[unsafe(export_name = "cabi_post_steward:plugin/referent@0.1.0#describe")]
+            unsafe extern "C" fn after_describe(area: *mut u8) {
+                unsafe { generated::__post_return_describe::<$component>(area) }
+            }
+
+            #[unsafe(export_name = "steward:plugin/referent@0.1.0#[static]object.create")]
+            unsafe extern "C" fn create(
+                typeid: *mut u8,
+                typeid_length: usize,
+                args: *mut u8,
+                args_length: usize,
+                now_ms: i64,
+                seed: i64,
+                tenant: *mut u8,
+                tenant_length: usize,
+            ) -> *mut u8 {
+                unsafe {
+                    generated::_export_static_object_create_cabi::<Object>(
+                        typeid,
+                        typeid_length,
+                        args,
+                        args_length,
+                        now_ms,
+                        seed,
+                        tenant,
+                        tenant_length,
+                    )
+                }
+            }
+
+            #[unsafe(export_name = "cabi_post_steward:plugin/referent@0.1.0#[static]object.create")]
+            unsafe extern "C" fn after_create(area: *mut u8) {
+                unsafe { generated::__post_return_static_object_create::<Object>(area) }
+            }
+
+            #[unsafe(export_name = "steward:plugin/referent@0.1.0#[method]object.step")]
+            unsafe extern "C" fn step(
+                object: *mut u8,
+                now_ms: u64,
+                seed: u64,
+                case: u32,
+                number: u64,
+                which: u32,
+                third: u64,
+                fourth: u64,
+                fifth: *mut u8,
+                fifth_length: usize,
+                has_data: u32,
+                data: *mut u8,
+                data_length: usize,
+            ) -> *mut u8 {
+                let fifth = (fifth, fifth_length);
+                let data = (data, data_length);
+                let flat = $crate::glue::Flat { case, number, which, third, fourth, fifth, has_data, data };
+                unsafe { $crate::glue::step::<Types>(object, now_ms, seed, flat) }
+            }
+
+            #[unsafe(export_name = "steward:plugin/referent@0.1.0#[method]object.save")]
+            unsafe extern "C" fn save(object: *mut u8) -> *mut u8 {
+                unsafe { generated::_export_method_object_save_cabi::<Object>(object) }
+            }
+
+            #[unsafe(export_name = "cabi_post_steward:plugin/referent@0.1.0#[method]object.save")]
+            unsafe extern "C" fn after_save(area: *mut u8) {
+                unsafe { generated::__post_return_method_object_save::<Object>(area) }
+            }
+
+            #[unsafe(export_name = "steward:plugin/referent@0.1.0#[static]object.load")]
+            unsafe extern "C" fn load(
+                typeid: *mut u8,
+                typeid_length: usize,
+                state: *mut u8,
+                state_length: usize,
+                from_version: *mut u8,
+                from_version_length: usize,
+                now_ms: i64,
+                seed: i64,
+                tenant: *mut u8,
+                tenant_length: usize,
+            ) -> *mut u8 {
+                unsafe {
+                    generated::_export_static_object_load_cabi::<Object>(
+                        typeid,
+                        typeid_length,
+                        state,
+                        state_length,
+                        from_version,
+                        from_version_length,
+                        now_ms,
+                        seed,
+                        tenant,
+                        tenant_length,
+                    )
+                }
+            }
+
+            #[unsafe(export_name = "cabi_post_steward:plugin/referent@0.1.0#[static]object.load")]
+            unsafe extern "C" fn after_load(area: *mut u8) {
+                unsafe { generated::__post_return_static_object_load::<Object>(area) }
+            }
+
+            #[unsafe(export_name = "steward:plugin/referent@0.1.0#[dtor]object")]
+            unsafe extern "C" fn drop_object(object: *mut u8) {
+                unsafe { generated::Object::dtor::<Object>(object) }
+            }
+        };
+    };
+}
+
 impl<T: Types> referent::GuestObject for Instance<T> {
     fn create(typeid: String, args: Vec<u8>, context: types::Context) -> Result<referent::Made, types::Fault> {
         Self::make(&typeid, |entry| (entry.create)(birth(context), &args))
     }
 
-    fn step(&self, now_ms: u64, seed: u64, input: types::Input) -> types::Outcome {
-        let outcome = self.shell.borrow_mut().step(now_ms, seed, from_host(input));
-        types::Outcome {
-            completions: outcome
-                .completions
-                .into_iter()
-                .map(|completion| types::Completion {
-                    call: completion.call,
-                    outcome: completion.outcome.map_err(fault),
-                    grant: match completion.grant {
-                        Grant::None => types::Grant::None,
-                        Grant::Clean => types::Grant::Clean,
-                        Grant::Abandoned => types::Grant::Abandoned,
-                    },
-                })
-                .collect(),
-            freed: outcome.freed,
-            changed: outcome.changed,
-            wake_at: outcome.wake_at_ms,
-            held: outcome.held,
-            let_go: outcome.let_go,
-            invokes: outcome
-                .invocations
-                .into_iter()
-                .map(|invocation| types::Invocation {
-                    tag: invocation.tag,
-                    ident: invocation.ident,
-                    method: invocation.method,
-                    args: invocation.args,
-                })
-                .collect(),
-        }
+    fn step(&self, _: u64, _: u64, _: types::Input) -> types::Outcome {
+        unreachable!("`step` is exported by `__export_referent`")
     }
 
     fn save(&self) -> Result<Vec<u8>, types::Fault> {
@@ -140,38 +258,6 @@ impl<T: Types> referent::GuestObject for Instance<T> {
 
 fn birth(context: types::Context) -> Birth {
     Birth { now_ms: context.now_ms, seed: context.seed, tenant: context.tenant }
-}
-
-fn from_host(input: types::Input) -> Input {
-    match input {
-        types::Input::Call(call) => Input::Call {
-            id: call.id,
-            method: call.method,
-            owner: Owner { session: call.owner.session, thread: call.owner.thread },
-            args: call.args,
-        },
-        types::Input::Cancel(cancel) => Input::Cancel {
-            call: cancel.call,
-            why: match cancel.why {
-                types::Why::Deadline => Why::Deadline,
-                types::Why::Client => Why::Client,
-                types::Why::SessionEnded => Why::SessionEnded,
-            },
-        },
-        types::Input::OwnerLost(lost) => Input::OwnerLost(OwnerLost { session: lost.session, orderly: lost.orderly }),
-        types::Input::Undelivered(lost) => {
-            Input::Undelivered { call: lost.call, method: lost.method, payload: lost.payload, sent: lost.sent }
-        }
-        types::Input::Returned(returned) => Input::Returned {
-            tag: returned.tag,
-            outcome: returned.outcome.map_err(|fault| crate::Fault {
-                kind: fault.kind.into(),
-                message: fault.message.into(),
-                data: fault.data,
-            }),
-        },
-        types::Input::Tick => Input::Tick,
-    }
 }
 
 fn fault(fault: crate::Fault) -> types::Fault {

@@ -77,6 +77,8 @@ pub mod glue;
 mod item;
 mod object;
 mod shell;
+#[cfg(target_arch = "wasm32")]
+mod step;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
@@ -240,7 +242,7 @@ macro_rules! export {
             static MADE_BY: [u8; $crate::glue::MADE_BY.len()] =
                 *$crate::glue::MADE_BY.first_chunk().expect("the lengths are the same");
             type Component = $crate::glue::Component<Types>;
-            $crate::glue::bindings::export!(Component with_types_in $crate::glue::bindings);
+            $crate::glue::bindings::export!(Component with_types_in $crate::glue);
         };
     };
 }

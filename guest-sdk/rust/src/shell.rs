@@ -10,6 +10,14 @@ use crate::item::held;
 use crate::object::{Line, Method, ObjectType, TypeInfo};
 use crate::{CallId, Context, Fault, Item, Object, Owner, OwnerLost, Result, Returned, Stop, Undelivered, Why, raise};
 
+/// Answers that a reused list has room for at most.
+#[cfg(target_arch = "wasm32")]
+const REUSED_COMPLETIONS_MAX: usize = 16;
+
+/// Bytes of a reused payload at most.
+#[cfg(target_arch = "wasm32")]
+const REUSED_BYTES_MAX: usize = 1024;
+
 /// An object with what it has to do with the host.
 pub(crate) struct Shell {
     object: Box<dyn Object>,
@@ -173,6 +181,21 @@ impl Shell {
         }
         cbor::put_bytes(&mut saved, &state);
         Ok(saved)
+    }
+
+    /// Takes the lists of an outcome that nobody needs any more for the next one.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn reuse(&mut self, outcome: Outcome) {
+        let mut completions = outcome.completions;
+        let payload = completions.drain(..).find_map(|completion| completion.outcome.ok());
+        // Not more than one step in a row would need.
+        if completions.capacity() <= REUSED_COMPLETIONS_MAX {
+            *self.turn.completions.get_mut() = completions;
+        }
+        if let Some(mut payload) = payload.filter(|payload| payload.capacity() <= REUSED_BYTES_MAX) {
+            payload.clear();
+            self.turn.payload.set(payload);
+        }
     }
 
     /// Takes one turn.
@@ -399,7 +422,7 @@ fn attempt(
     checks_parking: bool,
 ) -> Tried {
     let before = checks_parking.then(|| object.save());
-    let mut out = Vec::new();
+    let mut out = cx.turn.payload.take();
     cx.turn.granted.set(Grant::None);
     let result = match object.call(call.method, cx, call.args.as_bytes(), &mut out) {
         Err(Stop::Pending { .. } | Stop::ByHand) if method.line.is_none() => raise(

@@ -30,6 +30,7 @@ mod serve;
 mod target;
 mod test;
 mod types;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -78,6 +79,7 @@ enum Command {
     New(new::New),
     Build(build::Build),
     Test(test::Test),
+    Plugins(versions::Versions),
     Register(register::Register),
     Unregister(register::Unregister),
     Check(check::Check),
@@ -106,6 +108,7 @@ impl Command {
             Self::Objects(command) => command.format.json,
             Self::Deadlocks(command) => command.format.json,
             Self::Build(command) => command.format.json,
+            Self::Plugins(command) => command.format.json,
             Self::Register(command) => command.format.json,
             Self::Check(command) => command.format.json,
             Self::Doctor(command) => command.format.json,
@@ -138,6 +141,7 @@ impl Command {
             Self::New(command) => command.run(),
             Self::Build(command) => command.run(),
             Self::Test(command) => command.run(),
+            Self::Plugins(command) => command.run(),
             Self::Register(command) => command.run(),
             Self::Unregister(command) => command.run(),
             Self::Check(command) => command.run(),

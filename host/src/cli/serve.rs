@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use steward_client::context::{Context, Contexts, DEFAULT, read_key, write_key};
 use steward_client::{AnyValue as Value, Args, IntoArgs as _};
+use steward_host::guest::Profile;
 use steward_host::{
     AuthKey, Config, Host, Key, LazyGuests, Limits, RegisterError, Registration, Role, Source, StartError, TenantConfig,
 };
@@ -87,6 +88,17 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "NAME=TYPE", help_heading = "Types")]
     singleton: Vec<Named>,
 
+    /// How the memories of plugins' objects are laid out: fast, for some 14,000 objects with the kernel's default limits; dense, for
+    /// 100,000 and more; auto takes fast where --plugin-objects-max fits.
+    #[arg(
+        long,
+        env = "STEWARD_PROFILE",
+        value_name = "auto|fast|dense",
+        default_value = "auto",
+        help_heading = "Types"
+    )]
+    profile: Profile,
+
     /// Limits for a host that one program has for itself: almost none.
     #[arg(long, help_heading = "Limits")]
     private: bool,
@@ -120,6 +132,14 @@ struct LimitFlags {
     /// Objects of a tenant.
     #[arg(long, env = "STEWARD_OBJECTS_MAX", value_name = "N")]
     objects_max: Option<usize>,
+
+    /// Bytes that a tenant may keep: stored items, replies that are not acknowledged, calls that wait for a busy object.
+    #[arg(long, env = "STEWARD_TENANT_BYTES_MAX", value_name = "BYTES")]
+    tenant_bytes_max: Option<u64>,
+
+    /// Objects of plugins, of all tenants. [default: 12000, with --profile dense 100000]
+    #[arg(long, env = "STEWARD_PLUGIN_OBJECTS_MAX", value_name = "N")]
+    plugin_objects_max: Option<u32>,
 
     /// Sessions of a tenant.
     #[arg(long, env = "STEWARD_SESSIONS_MAX", value_name = "N")]
@@ -160,6 +180,7 @@ impl LimitFlags {
             *limit = flag.unwrap_or(*limit);
         }
         set(&mut limits.objects_max, self.objects_max);
+        set(&mut limits.tenant_bytes_max, self.tenant_bytes_max);
         set(&mut limits.sessions_max, self.sessions_max);
         set(&mut limits.connections_max, self.connections_max);
         set(&mut limits.connections_per_source_max, self.connections_per_source_max);
@@ -208,6 +229,9 @@ impl Serve {
         let mut limits = if self.private { Limits::private() } else { Limits::shared() };
         self.limits.apply(&mut limits);
         let mut config = plugins::config();
+        config.profile = self.profile;
+        let most = if self.profile == Profile::Dense { 100_000 } else { config.objects_max };
+        config.objects_max = self.limits.plugin_objects_max.unwrap_or(most);
         config.reply_bytes_max = limits.reply_bytes_max;
         config.item_limits = steward_wire::Limits { depth_max: limits.depth_max, items_max: limits.items_max };
         let guests = LazyGuests::new(config);

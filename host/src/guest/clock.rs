@@ -1,4 +1,4 @@
-//! The thread that moves the engine's epoch, so that running guests look up from their work.
+//! The thread that moves the engines' epochs, so that running guests look up from their work.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -33,11 +33,11 @@ const TURN: u64 = (1 << RUNNING_BITS) | 1;
 const IDLE_TICKS: u32 = 20;
 
 impl Clock {
-    pub(super) fn start(engine: Engine, tick: Duration) -> std::io::Result<Self> {
+    pub(super) fn start(engines: Vec<Engine>, tick: Duration) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let thread = std::thread::Builder::new().name("steward-epoch".into()).spawn({
             let shared = Arc::clone(&shared);
-            move || shared.run(&engine, tick)
+            move || shared.run(&engines, tick)
         })?;
         Ok(Self { shared, ticker: thread.thread().clone(), thread: Some(thread) })
     }
@@ -61,7 +61,7 @@ impl Clock {
 }
 
 impl Shared {
-    fn run(&self, engine: &Engine, tick: Duration) {
+    fn run(&self, engines: &[Engine], tick: Duration) {
         let mut seen = 0;
         let mut idle_ticks = 0;
         while !self.stop.load(Ordering::SeqCst) {
@@ -74,7 +74,7 @@ impl Shared {
             seen = turns;
             if idle_ticks < IDLE_TICKS {
                 std::thread::sleep(tick);
-                engine.increment_epoch();
+                engines.iter().for_each(Engine::increment_epoch);
             } else {
                 self.parked.store(true, Ordering::SeqCst);
                 // Spurious wake-ups only cost a look at `turns`.
@@ -116,8 +116,7 @@ mod tests {
     /// The epoch moves while somebody runs; afterwards the thread parks, and the next turn wakes it.
     #[test]
     fn ticks_only_while_a_guest_runs() {
-        let engine = Engine::default();
-        let clock = Clock::start(engine.clone(), Duration::from_millis(1)).unwrap();
+        let clock = Clock::start(vec![Engine::default()], Duration::from_millis(1)).unwrap();
         for _ in 0..3 {
             while !clock.is_parked() {
                 std::thread::yield_now();
@@ -132,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_running_turn_keeps_the_ticker_awake() {
-        let clock = Clock::start(Engine::default(), Duration::from_micros(1)).unwrap();
+        let clock = Clock::start(vec![Engine::default()], Duration::from_micros(1)).unwrap();
         let turn = clock.turn();
         let until = std::time::Instant::now() + Duration::from_micros(1) * IDLE_TICKS * 1_000;
         while std::time::Instant::now() < until {

@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 use wasmtime::Engine;
 
-use super::{Artefact, GuestError, engine};
+use super::{Artefact, GuestError, Layout, engine};
 
 /// How components are compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,13 +57,18 @@ const COMPLAINT_BYTES_MAX: u64 = 4096;
 /// What the child exits with after it has found the component to be invalid.
 const EXIT_INVALID: u8 = 10;
 
-pub(super) fn compile(component: &[u8], compiler: &Compiler, limits: &CompileLimits) -> Result<Artefact, GuestError> {
+pub(super) fn compile(
+    component: &[u8],
+    layout: Layout,
+    compiler: &Compiler,
+    limits: &CompileLimits,
+) -> Result<Artefact, GuestError> {
     if component.len() > limits.component_bytes_max {
         return Err(GuestError::TooLarge { bytes: component.len(), limit: limits.component_bytes_max });
     }
     let artefact = match compiler {
         Compiler::InProcess => {
-            let engine = engine::compiling().map_err(GuestError::engine)?;
+            let engine = engine::compiling(layout).map_err(GuestError::engine)?;
             engine.precompile_component(component).map_err(|error| GuestError::Invalid(format!("{error:#}")))?
         }
         Compiler::Child { program, args } => {
@@ -75,7 +80,7 @@ pub(super) fn compile(component: &[u8], compiler: &Compiler, limits: &CompileLim
                 .stderr(Stdio::piped())
                 .spawn()
                 .map_err(GuestError::Compiler)?;
-            let ended = drive(child, component, limits).map_err(GuestError::Compiler)?;
+            let ended = drive(child, component, layout, limits).map_err(GuestError::Compiler)?;
             ended.into_result(limits)?
         }
     };
@@ -90,7 +95,7 @@ struct Ended {
 }
 
 /// Feeds the child and reads it, on threads of their own, and kills it when its time is over.
-fn drive(mut child: Child, component: &[u8], limits: &CompileLimits) -> io::Result<Ended> {
+fn drive(mut child: Child, component: &[u8], layout: Layout, limits: &CompileLimits) -> io::Result<Ended> {
     let mut stdin = child.stdin.take().expect("stdin is piped");
     let mut stdout = child.stdout.take().expect("stdout is piped");
     let stderr = child.stderr.take().expect("stderr is piped");
@@ -99,9 +104,10 @@ fn drive(mut child: Child, component: &[u8], limits: &CompileLimits) -> io::Resu
     let (done, finished) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let mut request = Vec::with_capacity(16);
+            let mut request = Vec::with_capacity(17);
             request.extend_from_slice(&limits.cpu_s_max.to_le_bytes());
             request.extend_from_slice(&limits.memory_bytes_max.to_le_bytes());
+            request.push(u8::from(layout == Layout::Dense));
             // A child that dies early closes the pipe; its status says why.
             let _ = stdin.write_all(&request).and_then(|()| stdin.write_all(component));
         });
@@ -155,7 +161,7 @@ impl Ended {
     }
 }
 
-/// The whole life of a compiling child: limits and a component come in at stdin, the compiled form goes out at stdout.
+/// The whole life of a compiling child: limits, the layout and a component come in at stdin, the compiled form goes out at stdout.
 ///
 /// To be called first thing by the executable that [`Compiler::Child`] names.
 pub fn compile_main() -> ExitCode {
@@ -168,9 +174,12 @@ pub fn compile_main() -> ExitCode {
         };
         let (cpu_s, memory_bytes) = (limit()?, limit()?);
         limit_myself(cpu_s, memory_bytes)?;
+        let mut dense = [0];
+        input.read_exact(&mut dense)?;
+        let layout = if dense == [0] { Layout::Fast } else { Layout::Dense };
         let mut component = Vec::new();
         input.read_to_end(&mut component)?;
-        Ok::<_, wasmtime::Error>((engine::compiling()?, component))
+        Ok::<_, wasmtime::Error>((engine::compiling(layout)?, component))
     })();
     let (engine, component): (Engine, Vec<u8>) = match compiled {
         Ok(ready) => ready,

@@ -6,12 +6,12 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use steward_objects::Ident;
 use wasmtime::component::ResourceAny;
-use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, Trap, UpdateDeadline};
+use wasmtime::{Engine, PoolConcurrencyLimitError, ResourceLimiter, Store, Trap, UpdateDeadline};
 
 use super::bindings::exports::steward::plugin::referent::Made;
 use super::bindings::steward::plugin::{host, types as wit};
 use super::bindings::{self, PluginPre};
-use super::{PluginType, Runtime};
+use super::{PluginType, Runtime, slab};
 
 /// Bytes that a guest may hand over in one go besides a reply of the greatest length.
 const HANDOVER_SPARE_BYTES: usize = 1 << 20;
@@ -74,7 +74,7 @@ impl Guest {
         context: &wit::Context,
         make: impl FnOnce(&mut Store<Inside>, &bindings::Plugin) -> wasmtime::Result<Result<Made, wit::Fault>>,
     ) -> Result<(Self, Vec<u64>), NotMade> {
-        let mut store = Inside::store(Arc::clone(&kind.who), ident);
+        let mut store = Inside::store(kind.pre.engine(), Arc::clone(&kind.who), ident);
         let made = enter(&kind.who.runtime, &mut store, context.now_ms, |store| {
             let plugin = kind.pre.instantiate(&mut *store)?;
             let made = make(store, &plugin)?;
@@ -83,7 +83,7 @@ impl Guest {
         match made {
             Ok((plugin, Ok(Made { object, held }))) => Ok((Self { store, plugin, object }, held)),
             Ok((_, Err(fault))) => Err(NotMade::Raised(fault)),
-            Err(error) if error.is::<PoolConcurrencyLimitError>() => Err(NotMade::NoRoom),
+            Err(error) if is_full(&error) => Err(NotMade::NoRoom),
             Err(error) => Err(NotMade::Trapped(store.data().explain(&error))),
         }
     }
@@ -141,6 +141,8 @@ pub(super) struct Who {
     pub(super) typeid: String,
     /// Digest of the component, in hex.
     pub(super) sha256: String,
+    /// Bytes that an object's memory may have.
+    pub(super) memory_bytes_max: usize,
 }
 
 impl std::fmt::Debug for Who {
@@ -177,7 +179,7 @@ struct Cut {
 }
 
 impl Inside {
-    fn store(who: Arc<Who>, ident: Ident) -> Store<Self> {
+    fn store(engine: &Engine, who: Arc<Who>, ident: Ident) -> Store<Self> {
         let runtime = Arc::clone(&who.runtime);
         let inside = Self {
             who,
@@ -191,7 +193,7 @@ impl Inside {
             log_minute: (0, 0),
             muted: false,
         };
-        let mut store = Store::new(&runtime.engine, inside);
+        let mut store = Store::new(engine, inside);
         store.limiter(|inside| inside);
         store.set_hostcall_fuel(runtime.config.reply_bytes_max + HANDOVER_SPARE_BYTES);
         // One object, and what the guest's own component hands around inside.
@@ -231,7 +233,7 @@ impl Inside {
             None => error.root_cause().to_string(),
         };
         if self.starved {
-            let limit = self.who.runtime.config.memory_bytes_max;
+            let limit = self.who.memory_bytes_max;
             format!("out of memory, limit is {limit} bytes: {trap}")
         } else {
             trap
@@ -241,7 +243,7 @@ impl Inside {
 
 impl ResourceLimiter for Inside {
     fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let fits = desired <= self.who.runtime.config.memory_bytes_max;
+        let fits = desired <= self.who.memory_bytes_max;
         self.starved |= !fits;
         Ok(fits)
     }
@@ -328,10 +330,15 @@ fn enter<R>(
     result
 }
 
+/// Whether a guest was not made for want of room.
+fn is_full(error: &wasmtime::Error) -> bool {
+    error.is::<PoolConcurrencyLimitError>() || error.root_cause().to_string() == slab::NO_ROOM
+}
+
 /// Asks a plugin what it offers, in a sandbox of its own. The error says what ended it.
 pub(super) fn describe(pre: &PluginPre<Inside>, who: Who) -> Result<Vec<wit::TypeInfo>, String> {
     let who = Arc::new(who);
-    let mut store = Inside::store(Arc::clone(&who), Ident::HOST);
+    let mut store = Inside::store(pre.engine(), Arc::clone(&who), Ident::HOST);
     enter(&who.runtime, &mut store, 0, |store| {
         let plugin = pre.instantiate(&mut *store)?;
         plugin.steward_plugin_referent().call_describe(store)

@@ -107,17 +107,21 @@ pub struct TooManyMethods {
 const METHODS_MAX: usize = 4_096;
 
 /// The methods of a version by their numbers, behind and among those of `earlier` ones. What is gone is not exposed.
-fn numbered(earlier: &[MethodInfo], kind: &PluginType) -> Result<Vec<MethodInfo>, TooManyMethods> {
+fn numbered(earlier: &[MethodInfo], kind: &PluginType) -> Vec<MethodInfo> {
     let own: HashMap<&str, &MethodInfo> = kind.info.methods.iter().map(|method| (&*method.name, method)).collect();
     let known: HashSet<&str> = earlier.iter().map(|method| &*method.name).collect();
     let gone = |method: &MethodInfo| MethodInfo { exposed: false, ..method.clone() };
     let kept = earlier.iter().map(|method| own.get(&*method.name).map_or_else(|| gone(method), |own| (*own).clone()));
     let new = kind.info.methods.iter().filter(|method| !known.contains(&*method.name)).cloned();
-    let methods: Vec<_> = kept.chain(new).collect();
-    if methods.len() > METHODS_MAX {
-        return Err(TooManyMethods { typeid: kind.info.typeid.clone(), methods: methods.len() });
+    kept.chain(new).collect()
+}
+
+fn few_enough(methods: &[MethodInfo], kind: &PluginType) -> Result<(), TooManyMethods> {
+    let methods = methods.len();
+    if methods > METHODS_MAX {
+        return Err(TooManyMethods { typeid: kind.info.typeid.clone(), methods });
     }
-    Ok(methods)
+    Ok(())
 }
 
 impl std::fmt::Debug for Releases {
@@ -137,7 +141,8 @@ impl Releases {
     /// # Errors
     /// They are too many with those of `kind`.
     pub fn after(earlier: Vec<MethodInfo>, kind: Arc<PluginType>) -> Result<Arc<Self>, TooManyMethods> {
-        let methods = numbered(&earlier, &kind)?;
+        let methods = numbered(&earlier, &kind);
+        few_enough(&methods, &kind)?;
         let newest = Arc::new(Release::new(0, kind, &methods));
         let all = vec![Arc::downgrade(&newest)];
         Ok(Arc::new(Self {
@@ -158,16 +163,14 @@ impl Releases {
     /// # Errors
     /// The versions would have too many methods.
     pub fn check(&self, kind: &PluginType) -> Result<(), TooManyMethods> {
-        numbered(&self.state.lock().methods, kind).map(drop)
+        few_enough(&numbered(&self.state.lock().methods, kind), kind)
     }
 
-    /// Makes this the newest version, to which objects move with their next step.
-    ///
-    /// # Errors
-    /// The versions would have too many methods.
-    pub fn replace(&self, kind: Arc<PluginType>) -> Result<Arc<Release>, TooManyMethods> {
+    /// Makes this the newest version, to which objects move with their next step. [`Releases::check`] says whether it has
+    /// too many methods beside those of earlier ones.
+    pub fn replace(&self, kind: Arc<PluginType>) -> Arc<Release> {
         let mut state = self.state.lock();
-        state.methods = numbered(&state.methods, &kind)?;
+        state.methods = numbered(&state.methods, &kind);
         let generation = state.newest.generation + 1;
         let newest = Arc::new(Release::new(generation, kind, &state.methods));
         state.all.retain(|release| release.upgrade().is_some_and(|release| release.objects() > 0));
@@ -175,7 +178,7 @@ impl Releases {
         state.newest = Arc::clone(&newest);
         // An object that sees the number finds the version: it asks under the same lock.
         self.generation.store(generation, Ordering::Release);
-        Ok(newest)
+        newest
     }
 
     /// Poisons the objects of this type, each with its next step.

@@ -4,12 +4,13 @@
 
 mod lives;
 mod loading;
+mod memory;
 mod steps;
 
 use std::fs;
 use std::sync::Arc;
 
-use steward_host::guest::{Birth, Compiler, GuestConfig, Guests, Plugin};
+use steward_host::guest::{Birth, Compiler, GuestConfig, Guests, LoadOptions, Plugin, Profile};
 use steward_objects::{Args, Call, Effect, Fault, Ident, Input, Outbox, Owner, Referent};
 
 /// A plugin of this checkout.
@@ -20,9 +21,13 @@ fn component(name: &str) -> Vec<u8> {
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask plugins` first", path.display()))
 }
 
+/// The program `guest_dense` is made of these very files.
+const IS_DENSE: bool = env!("CARGO_CRATE_NAME").len() > "guest".len();
+
 /// A configuration for few objects, so that the tests of this file can run side by side.
 fn config() -> GuestConfig {
-    GuestConfig { objects_max: 64, ..GuestConfig::new(Compiler::InProcess) }
+    let profile = if IS_DENSE { Profile::Dense } else { Profile::Fast };
+    GuestConfig { objects_max: 64, profile, ..GuestConfig::new(Compiler::InProcess) }
 }
 
 /// The program itself, which compiles when it is asked to.
@@ -31,7 +36,9 @@ fn compiler() -> Compiler {
 }
 
 fn probe(config: GuestConfig) -> Arc<Plugin> {
-    Guests::new(config).unwrap().load("probe", &component("probe")).unwrap()
+    // As much as the fast layout gives, as far as the dense one has it.
+    let memory_bytes = IS_DENSE.then_some(config.memory_bytes_max.min(16 << 20));
+    Guests::new(config).unwrap().load_with("probe", &component("probe"), LoadOptions { memory_bytes }).unwrap()
 }
 
 /// An object with all that a cell keeps for it.

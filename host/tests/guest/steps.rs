@@ -19,7 +19,7 @@ fn args_with_token() -> Vec<u8> {
 
 /// A call of `method` fails with `message` and has no effect: its object goes on as it was, and so does another one of the
 /// same plugin.
-fn fails(config: GuestConfig, method: &str, message: &str) {
+pub(super) fn fails(config: GuestConfig, method: &str, message: &str) {
     let plugin = probe(config);
     let mut neighbour = Driven::new(&plugin);
     let mut object = Driven::new(&plugin);
@@ -213,20 +213,6 @@ fn poisoned_object_makes_room_for_another_and_one_that_is_made_again_does_not() 
 #[test]
 fn trap_fails_its_call() {
     fails(config(), "trap", "guest trapped in `Probe.trap`: unreachable executed");
-}
-
-#[test]
-fn memory_beyond_its_limit_is_refused() {
-    let message = "guest trapped in `Probe.grow`: out of memory, limit is 8388608 bytes: unreachable executed";
-    fails(GuestConfig { memory_bytes_max: 8 << 20, ..config() }, "grow", message);
-}
-
-#[test]
-fn memory_within_its_limit_is_given() {
-    let mut object = Driven::new(&probe(config()));
-    assert!(object.call("exhaust").is_ok());
-    let mut object = Driven::new(&probe(GuestConfig { memory_bytes_max: 16 << 20, ..config() }));
-    assert!(object.call("exhaust").unwrap_err().message.contains("out of memory"));
 }
 
 #[test]

@@ -44,10 +44,11 @@ methods! {
         "Adds to an element in one step and returns the sum.\n\nRaises `OverflowError` if it does not fit; then nothing has changed.");
 }
 
-fn create(args: Args<'_>, _: &mut Outbox) -> Result<Box<dyn Referent>, Fault> {
+fn create(args: Args<'_>, out: &mut Outbox) -> Result<Box<dyn Referent>, Fault> {
     let [typecode, sequence, _lock] = args.bind("Array.__init__", CONSTRUCTOR)?;
     let typecode = typecode_of(typecode.expect(BOUND))?;
     let elements = elements_of(typecode, sequence.expect(BOUND))?;
+    out.store_item(size_of_val(&elements[..]));
     Ok(Box::new(Array { typecode, elements, lock: Lockable::new() }))
 }
 

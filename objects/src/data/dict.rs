@@ -32,18 +32,18 @@ methods! {
     Contains = Method::new("__contains__", &[KEY], "Says whether a key is in the dict.").read_only();
     DelItem = Method::new("__delitem__", &[KEY], "Removes a key.\n\nRaises `KeyError` if it is not there.");
     GetItem = Method::new("__getitem__", &[KEY], "Returns the value of a key.\n\nRaises `KeyError` if it is not there.").read_only();
-    Ior = Method::new("__ior__", &[OTHER], "Takes over the pairs of a mapping or of an iterable of pairs.").snapshots();
+    Ior = Method::new("__ior__", &[OTHER], "Takes over the pairs of a mapping or of an iterable of pairs.").stores().snapshots();
     Iter = Method::new("__iter__", &[],
         "Returns an iterator over the keys, which raises `RuntimeError` once the dict has changed size.").returning("Iterator");
     Len = Method::new("__len__", &[], "Returns the number of keys.").read_only();
     Or = Method::new("__or__", &[OTHER], "Returns a new dict: this one updated by another.").read_only().snapshots();
     Reversed = Method::new("__reversed__", &[], "Returns an iterator over the keys, newest first.").returning("Iterator");
     Ror = Method::new("__ror__", &[OTHER], "Returns a new dict: another updated by this one.").read_only().snapshots();
-    SetItem = Method::new("__setitem__", &[KEY, VALUE], "Sets the value of a key.");
+    SetItem = Method::new("__setitem__", &[KEY, VALUE], "Sets the value of a key.").stores();
     Clear = Method::new("clear", &[], "Removes all keys.");
     CompareAndSet = Method::new("compare_and_set",
         &[KEY, Param::required("expected", "any"), Param::required("new", "any")],
-        "Replaces the value of a key if it equals `expected`, in one step; says whether it did.\n\nA missing key equals nothing.");
+        "Replaces the value of a key if it equals `expected`, in one step; says whether it did.\n\nA missing key equals nothing.").stores();
     Copy = Method::new("copy", &[], "Returns a copy.").read_only();
     FromKeys = Method::new("fromkeys", &[Param::required("iterable", "list"), Param::optional("value", "any", "None")],
         "Returns a new dict with the keys of an iterable, all with the same value; this dict is not looked at.").read_only();
@@ -53,7 +53,7 @@ methods! {
         "Returns the values of several keys as a list, `default` for each that is not there.").read_only();
     Incr = Method::new("incr",
         &[KEY, Param::optional("amount", "int or float", "1"), Param::optional("default", "int or float", "0")],
-        "Adds to the value of a key, `default` if it is missing, in one step, and returns the sum.");
+        "Adds to the value of a key, `default` if it is missing, in one step, and returns the sum.").stores();
     Items = Method::new("items", &[], "Returns a list of pairs.").read_only();
     Keys = Method::new("keys", &[], "Returns a list of the keys.").read_only();
     Pop = Method::new("pop", &[KEY, Param::optional("default", "any", "KeyError")],
@@ -61,12 +61,12 @@ methods! {
     PopItem = Method::new("popitem", &[],
         "Removes and returns the newest pair.\n\nRaises `KeyError` if the dict is empty.");
     SetDefault = Method::new("setdefault", &[KEY, Param::optional("default", "any", "None")],
-        "Returns the value of a key, which is set to `default` first if it is missing.");
+        "Returns the value of a key, which is set to `default` first if it is missing.").stores();
     Update = Method::new("update", PAIRS,
-        "Takes over the pairs of a mapping or of an iterable of pairs, and the keyword arguments, in one step.").snapshots();
+        "Takes over the pairs of a mapping or of an iterable of pairs, and the keyword arguments, in one step.").stores().snapshots();
     UpdateIn = Method::new("update_in",
         &[Param::required("path", "list"), Param::required("operation", "str"), Param::rest("args")],
-        nested::UPDATE_IN_DOC);
+        nested::UPDATE_IN_DOC).stores();
     Values = Method::new("values", &[], "Returns a list of the values.").read_only();
 }
 
@@ -365,10 +365,11 @@ impl Dict {
     }
 
     fn set(&mut self, key: &[u8], value: Item, may_have_tokens: bool, out: &mut Outbox) -> Result<(), Fault> {
-        let tokens_of = may_have_tokens.then(|| value.clone());
+        let (length, tokens_of) = (value.len(), may_have_tokens.then(|| value.clone()));
         let inserted = self.entries.insert(key, value)?;
-        if let Some(value) = tokens_of {
-            self.held.store(&value, true, out);
+        match tokens_of {
+            Some(value) => self.held.store(&value, true, out),
+            None => out.store_item(length),
         }
         match inserted {
             Inserted::New => self.held.store(key, may_have_tokens, out),

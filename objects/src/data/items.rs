@@ -16,7 +16,7 @@ pub const ITEMS_MAX: usize = 1 << 20;
 /// Most bytes that repeating may produce in one call; beyond it the call raises `MemoryError`.
 pub const REPEAT_BYTES_MAX: usize = 16 << 20;
 
-/// Counts the tokens that a container stores, and tells the outbox of each that comes or goes.
+/// Tells the outbox of each item that a container stores or removes, and of the tokens in them, which it counts.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     tokens: usize,
@@ -30,6 +30,7 @@ impl Held {
 
     /// An item is stored now. Without `may_have_tokens` it is known to have none.
     pub(crate) fn store(&mut self, item: &[u8], may_have_tokens: bool, out: &mut Outbox) {
+        out.store_item(item.len());
         if may_have_tokens {
             value::tokens(item, &mut |ident| {
                 self.tokens += 1;
@@ -40,6 +41,7 @@ impl Held {
 
     /// An item is not stored any more.
     pub(crate) fn remove(&mut self, item: &[u8], out: &mut Outbox) {
+        out.remove_item(item.len());
         if self.any() {
             value::tokens(item, &mut |ident| {
                 self.tokens -= 1;

@@ -38,9 +38,9 @@ methods! {
     Contains = Method::new("__contains__", &[VALUE], "Says whether an equal item is in the list.").read_only();
     DelItem = Method::new("__delitem__", &[INDEX], "Removes an item or a slice.");
     GetItem = Method::new("__getitem__", &[INDEX], "Returns an item, or a slice as a list.").read_only();
-    Iadd = Method::new("__iadd__", &[ITERABLE], "Appends all items of an iterable: `extend`.").snapshots();
+    Iadd = Method::new("__iadd__", &[ITERABLE], "Appends all items of an iterable: `extend`.").stores().snapshots();
     Imul = Method::new("__imul__", &[COUNT],
-        "Repeats the list in place and returns `None`.\n\nRaises `MemoryError` beyond 1048576 items or 16 MiB.");
+        "Repeats the list in place and returns `None`.\n\nRaises `MemoryError` beyond 1048576 items or 16 MiB.").stores();
     Iter = Method::new("__iter__", &[], "Returns an iterator, which sees later changes.").returning("Iterator");
     Len = Method::new("__len__", &[], "Returns the number of items.").read_only();
     Mul = Method::new("__mul__", &[COUNT],
@@ -48,21 +48,21 @@ methods! {
     Reversed = Method::new("__reversed__", &[], "Returns an iterator from the last item to the first.").returning("Iterator");
     Rmul = Method::new("__rmul__", &[COUNT], "Returns the list repeated `n` times, as `__mul__` does.").read_only();
     SetItem = Method::new("__setitem__", &[INDEX, VALUE],
-        "Replaces an item, or a slice by the items of an iterable.\n\nA proxy is not iterated over here: pass a copy of its value.");
-    Append = Method::new("append", &[VALUE], "Adds an item at the end.");
+        "Replaces an item, or a slice by the items of an iterable.\n\nA proxy is not iterated over here: pass a copy of its value.").stores();
+    Append = Method::new("append", &[VALUE], "Adds an item at the end.").stores();
     Clear = Method::new("clear", &[], "Removes all items.");
     CompareAndSet = Method::new("compare_and_set",
         &[Param::required("index", "int"), Param::required("expected", "any"), Param::required("new", "any")],
-        "Replaces an item if it equals `expected`, in one step; says whether it did.");
+        "Replaces an item if it equals `expected`, in one step; says whether it did.").stores();
     Copy = Method::new("copy", &[], "Returns a copy.").read_only();
     Count = Method::new("count", &[VALUE], "Returns how many items are equal to a value.").read_only();
-    Extend = Method::new("extend", &[ITERABLE], "Appends all items of an iterable.").snapshots();
+    Extend = Method::new("extend", &[ITERABLE], "Appends all items of an iterable.").stores().snapshots();
     Incr = Method::new("incr", &[Param::required("index", "int"), Param::optional("amount", "int or float", "1")],
-        "Adds to a number in one step and returns the sum.");
+        "Adds to a number in one step and returns the sum.").stores();
     Index = Method::new("index",
         &[VALUE, Param::optional("start", "int", "0"), Param::optional("stop", "int", "sys.maxsize")],
         "Returns the place of the first equal item.\n\nRaises `ValueError` if there is none.").read_only();
-    Insert = Method::new("insert", &[Param::required("index", "int"), VALUE], "Inserts an item before a place.");
+    Insert = Method::new("insert", &[Param::required("index", "int"), VALUE], "Inserts an item before a place.").stores();
     Pop = Method::new("pop", &[Param::optional("index", "int", "-1")],
         "Removes and returns an item.\n\nRaises `IndexError` if the list is empty or the index out of range.");
     Remove = Method::new("remove", &[VALUE],
@@ -73,7 +73,7 @@ methods! {
          `None`: functions stay with their callers, so fetch, sort and store.");
     UpdateIn = Method::new("update_in",
         &[Param::required("path", "list"), Param::required("operation", "str"), Param::rest("args")],
-        nested::UPDATE_IN_DOC);
+        nested::UPDATE_IN_DOC).stores();
 }
 
 fn create(args: Args<'_>, out: &mut Outbox) -> Result<Box<dyn Referent>, Fault> {

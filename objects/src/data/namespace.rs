@@ -30,13 +30,13 @@ methods! {
     DelAttr = Method::new("__delattr__", &[NAME], "Removes an attribute.\n\nRaises `AttributeError` if it is not there.");
     GetAttribute = Method::new("__getattribute__", &[NAME],
         "Returns an attribute.\n\nRaises `AttributeError` if it is not there.").read_only();
-    SetAttr = Method::new("__setattr__", &[NAME, Param::required("value", "any")], "Sets an attribute.");
+    SetAttr = Method::new("__setattr__", &[NAME, Param::required("value", "any")], "Sets an attribute.").stores();
     CompareAndSet = Method::new("compare_and_set",
         &[NAME, Param::required("expected", "any"), Param::required("new", "any")],
-        "Replaces an attribute if it equals `expected`, in one step; says whether it did.\n\nA missing one equals nothing.");
+        "Replaces an attribute if it equals `expected`, in one step; says whether it did.\n\nA missing one equals nothing.").stores();
     Incr = Method::new("incr",
         &[NAME, Param::optional("amount", "int or float", "1"), Param::optional("default", "int or float", "0")],
-        "Adds to an attribute, `default` if it is missing, in one step, and returns the sum.");
+        "Adds to an attribute, `default` if it is missing, in one step, and returns the sum.").stores();
 }
 
 fn create(args: Args<'_>, out: &mut Outbox) -> Result<Box<dyn Referent>, Fault> {
@@ -116,6 +116,7 @@ impl Namespace {
                 let name = text(name.expect(BOUND), WHAT)?;
                 let value = self.attributes.remove(name).ok_or_else(|| missing(name))?;
                 self.held.remove(&value, out);
+                out.remove_item(name.len());
                 out.changed();
                 out.returns_null(id);
             }
@@ -142,8 +143,9 @@ impl Namespace {
 
     fn set(&mut self, name: &str, value: Item, may_have_tokens: bool, out: &mut Outbox) {
         self.held.store(&value, may_have_tokens, out);
-        if let Some(old) = self.attributes.insert(name.into(), value) {
-            self.held.remove(&old, out);
+        match self.attributes.insert(name.into(), value) {
+            Some(old) => self.held.remove(&old, out),
+            None => out.store_item(name.len()),
         }
         out.changed();
     }

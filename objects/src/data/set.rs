@@ -36,11 +36,11 @@ methods! {
     Contains = Method::new("__contains__", &[ELEMENT], "Says whether an element is in the set.").read_only();
     Ge = Method::new("__ge__", OTHER, "Says whether the set has all elements of another.").read_only().snapshots();
     Gt = Method::new("__gt__", OTHER, "Says whether the set has all elements of another, and more.").read_only().snapshots();
-    Iand = Method::new("__iand__", OTHER, "Keeps only elements that another set has, too.").snapshots();
-    Ior = Method::new("__ior__", OTHER, "Adds the elements of another set.").snapshots();
+    Iand = Method::new("__iand__", OTHER, "Keeps only elements that another set has, too.").stores().snapshots();
+    Ior = Method::new("__ior__", OTHER, "Adds the elements of another set.").stores().snapshots();
     Isub = Method::new("__isub__", OTHER, "Removes the elements of another set.").snapshots();
-    Iter = Method::new("__iter__", &[], "Returns an iterator over a copy of the elements.").returning("Iterator");
-    Ixor = Method::new("__ixor__", OTHER, "Keeps what is in exactly one of the two sets.").snapshots();
+    Iter = Method::new("__iter__", &[], "Returns an iterator over a copy of the elements.").stores().returning("Iterator");
+    Ixor = Method::new("__ixor__", OTHER, "Keeps what is in exactly one of the two sets.").stores().snapshots();
     Le = Method::new("__le__", OTHER, "Says whether another set has all elements of this one.").read_only().snapshots();
     Len = Method::new("__len__", &[], "Returns the number of elements.").read_only();
     Lt = Method::new("__lt__", OTHER, "Says whether another set has all elements of this one, and more.").read_only().snapshots();
@@ -51,14 +51,14 @@ methods! {
     Rxor = Method::new("__rxor__", OTHER, "As `__xor__`.").read_only().snapshots();
     Sub = Method::new("__sub__", OTHER, "Returns the elements that another set lacks.").read_only().snapshots();
     Xor = Method::new("__xor__", OTHER, "Returns what is in exactly one of the two sets.").read_only().snapshots();
-    Add = Method::new("add", &[ELEMENT], "Adds an element; an equal one that is there stays.");
+    Add = Method::new("add", &[ELEMENT], "Adds an element; an equal one that is there stays.").stores();
     Clear = Method::new("clear", &[], "Removes all elements.");
     Copy = Method::new("copy", &[], "Returns a copy.").read_only();
     Difference = Method::new("difference", OTHERS, "Returns the elements that no other has.").read_only().snapshots();
     DifferenceUpdate = Method::new("difference_update", OTHERS, "Removes all elements of the others.").snapshots();
     Discard = Method::new("discard", &[ELEMENT], "Removes an element if it is there.");
     Intersection = Method::new("intersection", OTHERS, "Returns the elements that all others have, too.").read_only().snapshots();
-    IntersectionUpdate = Method::new("intersection_update", OTHERS, "Keeps only elements that all others have, too.").snapshots();
+    IntersectionUpdate = Method::new("intersection_update", OTHERS, "Keeps only elements that all others have, too.").stores().snapshots();
     IsDisjoint = Method::new("isdisjoint", ITERABLE, "Says whether no element is in both.").read_only().snapshots();
     IsSubset = Method::new("issubset", ITERABLE, "Says whether the other has all elements of this set.").read_only().snapshots();
     IsSuperset = Method::new("issuperset", ITERABLE, "Says whether the set has all elements of the other.").read_only().snapshots();
@@ -67,9 +67,9 @@ methods! {
     SymmetricDifference = Method::new("symmetric_difference", ITERABLE,
         "Returns what is in exactly one of the two.").read_only().snapshots();
     SymmetricDifferenceUpdate = Method::new("symmetric_difference_update", ITERABLE,
-        "Keeps what is in exactly one of the two.").snapshots();
+        "Keeps what is in exactly one of the two.").stores().snapshots();
     Union = Method::new("union", OTHERS, "Returns the elements that the set or any other has.").read_only().snapshots();
-    Update = Method::new("update", OTHERS, "Adds all elements of the others, or nothing if one is not a set of hashable items.").snapshots();
+    Update = Method::new("update", OTHERS, "Adds all elements of the others, or nothing if one is not a set of hashable items.").stores().snapshots();
 }
 
 type Elements = Entries<()>;
@@ -158,9 +158,8 @@ impl Set {
                 let [] = bind!();
                 self.iterators.check_room()?;
                 let copy: Vec<Item> = self.elements.iter().map(|entry| entry.item.clone()).collect();
-                if self.held.any() {
-                    copy.iter().for_each(|item| self.held.store(item, true, out));
-                }
+                let has_tokens = self.held.any();
+                copy.iter().for_each(|item| self.held.store(item, has_tokens, out));
                 self.iterators.open(call, copy.into_iter(), out);
             }
             SetMethod::Add => {

@@ -23,13 +23,13 @@ const CONSTRUCTOR: &[Param] =
 methods! {
     /// Methods of Value.
     ValueMethod, METHODS:
-    Add = Method::new("add", &[Param::optional("n", "int or float", "1")], "Adds to a number in one step and returns the sum.");
+    Add = Method::new("add", &[Param::optional("n", "int or float", "1")], "Adds to a number in one step and returns the sum.").stores();
     CompareAndSet = Method::new("compare_and_set",
         &[Param::required("expected", "any"), Param::required("new", "any")],
-        "Replaces the value if it equals `expected`, in one step; says whether it did.");
+        "Replaces the value if it equals `expected`, in one step; says whether it did.").stores();
     Get = Method::new("get", &[], "Returns the value.").read_only();
     GetLock = Method::new("get_lock", &[], GET_LOCK_DOC).returning("RLock");
-    Set = Method::new("set", &[Param::required("value", "any")], "Replaces the value.");
+    Set = Method::new("set", &[Param::required("value", "any")], "Replaces the value.").stores();
 }
 
 fn create(args: Args<'_>, out: &mut Outbox) -> Result<Box<dyn Referent>, Fault> {

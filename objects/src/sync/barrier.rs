@@ -41,7 +41,7 @@ methods! {
         &[],
         "Parks until all parties have arrived; returns the order of arrival, from 0.\n\nRaises BrokenBarrierError if the barrier is \
          broken or breaks, as it does at the deadline. A deadline that passes while the action runs changes nothing: all have arrived.",
-    ).may_park();
+    ).acts_by_parking();
     Abort = Method::new("abort", &[], "Breaks the barrier: all that wait or come raise BrokenBarrierError.");
     Reset = Method::new("reset", &[], "Makes the barrier new: all that wait raise BrokenBarrierError.");
     Parties = Method::new("parties", &[], "How many must arrive.").read_only();

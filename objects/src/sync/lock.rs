@@ -127,7 +127,7 @@ methods! {
         "Releases the lock, however often it was taken, parks until notified, and takes the lock again as often.\n\n\
          Returns True, or False if the deadline came first, in either case not before it has the lock again. Raises RuntimeError \
          unless the lock is held. A call that is given up leaves without the lock.",
-    ).may_park();
+    ).acts_by_parking();
     Notify = Method::new(
         "notify",
         &[Param::optional("n", "int", "1")],

@@ -72,7 +72,7 @@ methods! {
         "put",
         &[Param::required("item", "any")],
         "Adds an item, parking while the queue is full.\n\nRaises Full at the deadline, ShutDown if the queue is shut down.",
-    ).may_park();
+    ).stores().may_park();
     Get = Method::new(
         "get",
         &[],
@@ -83,14 +83,14 @@ methods! {
         "put_nowait",
         &[Param::required("item", "any")],
         "Adds an item. Raises Full if there is no room, or others wait for it.",
-    );
+    ).stores();
     GetNowait = Method::new("get_nowait", &[], "Removes and returns an item. Raises Empty if there is none.");
     PutMany = Method::new(
         "put_many",
         &[Param::required("items", "list")],
         "Adds all items of a list at once, parking until there is room for all.\n\nRaises as `put`, nothing having been added, and \
          ValueError for more items than `maxsize`.",
-    ).may_park();
+    ).stores().may_park();
     GetMany = Method::new(
         "get_many",
         &[Param::required("n", "int")],
@@ -273,7 +273,7 @@ impl Queue {
                 let (_, item) = self.take_lent(receipt.expect("a required argument"))?;
                 out.returns_null(call.id);
                 out.changed();
-                self.let_go(&item.bytes, out);
+                self.removed(&item.bytes, 1, out);
                 self.dealt_with(1, out);
             }
             QueueMethod::Nack => {
@@ -382,10 +382,8 @@ impl Queue {
         } else {
             self.putters.insert(call.id, Pending { items: items.into(), count });
         }
-        if call.args.has_tokens() {
-            self.tokens = true;
-            tokens(items, &mut |ident| out.hold(ident));
-        }
+        self.tokens |= call.args.has_tokens();
+        self.stored(items, count, out);
         self.serve(call.now_ms, out);
         Ok(())
     }
@@ -438,7 +436,7 @@ impl Queue {
                     out.changed();
                 }
                 Err(fault) => {
-                    self.let_go(&items, out);
+                    self.removed(&items, count, out);
                     out.raises(call, &fault);
                 }
             }
@@ -456,14 +454,14 @@ impl Queue {
         let note = note(&first);
         let n = match want {
             Want::One => {
-                self.let_go(&first.bytes, out);
+                self.removed(&first.bytes, 1, out);
                 out.returns_item(call, &first.bytes);
                 return out.note(call, note);
             }
             Want::Leased { lease_ms, session } => return self.lend(call, first, lease_ms, session, now_ms, out),
             Want::UpTo(n) => n,
         };
-        self.let_go(&first.bytes, out);
+        self.removed(&first.bytes, 1, out);
         let (number, deliveries) = (first.number, first.deliveries);
         let mut bytes = first.bytes.len();
         let mut items = vec![first];
@@ -483,7 +481,7 @@ impl Queue {
             }
             // Two that cannot be compared end the batch; the next `get` says so.
             let Ok(Some(next)) = self.store.pop() else { break };
-            self.let_go(&next.bytes, out);
+            self.removed(&next.bytes, 1, out);
             items.push(next);
         }
         out.returns(call, |bytes| {
@@ -526,9 +524,7 @@ impl Queue {
         if self.shut == Shut::Dropped {
             return self.dealt_with(count, out);
         }
-        if self.tokens {
-            tokens(items, &mut |ident| out.hold(ident));
-        }
+        self.stored(items, count, out);
         let (first, deliveries) = noted(note);
         let mut reader = Reader::new(items);
         for index in 0..count {
@@ -561,7 +557,7 @@ impl Queue {
         let Some(item) = self.leases.as_mut().and_then(|leases| leases.take_sent(receipt)) else { return };
         out.changed();
         if is_taken || self.shut == Shut::Dropped {
-            self.let_go(&item.bytes, out);
+            self.removed(&item.bytes, 1, out);
             self.dealt_with(1, out);
         } else {
             self.store.give_back(item);
@@ -613,6 +609,7 @@ impl Queue {
             let lent = self.leases.iter_mut().flat_map(|leases| leases.drain());
             for item in self.store.drain().chain(lent) {
                 self.unfinished = self.unfinished.saturating_sub(1);
+                out.remove_item(item.bytes.len());
                 if has_tokens {
                     tokens(&item.bytes, &mut |ident| out.let_go(ident));
                 }
@@ -624,7 +621,7 @@ impl Queue {
             out.raises(call, &shut_down());
         }
         for (call, pending) in std::mem::take(&mut self.putters) {
-            self.let_go(&pending.items, out);
+            self.removed(&pending.items, pending.count, out);
             out.raises(call, &shut_down());
         }
         self.let_joiners_go(out);
@@ -634,7 +631,7 @@ impl Queue {
         let timed_out = if self.getters.remove(&call).is_some() {
             empty()
         } else if let Some(pending) = self.putters.remove(&call) {
-            self.let_go(&pending.items, out);
+            self.removed(&pending.items, pending.count, out);
             full()
         } else if self.joiners.remove(&call) {
             Fault::raised("TimeoutError", format!("{} items are not dealt with", self.unfinished))
@@ -660,7 +657,17 @@ impl Queue {
         }
     }
 
-    fn let_go(&self, items: &[u8], out: &mut Outbox) {
+    /// Says that `count` items, encoded one after the other, are here now.
+    fn stored(&self, items: &[u8], count: u64, out: &mut Outbox) {
+        out.store_items(count, items.len());
+        if self.tokens {
+            tokens(items, &mut |ident| out.hold(ident));
+        }
+    }
+
+    /// Says that they are not here any more.
+    fn removed(&self, items: &[u8], count: u64, out: &mut Outbox) {
+        out.remove_items(count, items.len());
         if self.tokens {
             tokens(items, &mut |ident| out.let_go(ident));
         }

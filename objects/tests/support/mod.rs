@@ -64,8 +64,8 @@ struct Asked {
     answer: Option<Answer>,
 }
 
-/// Steps one referent. Checks with every step what a host relies on: a call is answered once, fences rise, and no
-/// token is let go that is not held.
+/// Steps one referent. Checks with every step what a host relies on: a call is answered once, fences rise, no
+/// token is let go that is not held, and nothing is removed that was not stored.
 pub struct Driver {
     referent: Box<dyn Referent>,
     types: BTreeMap<Facet, &'static Builtin>,
@@ -75,6 +75,8 @@ pub struct Driver {
     calls: BTreeMap<CallId, Asked>,
     /// How many tokens of each object the referent holds.
     pub held: BTreeMap<Ident, u64>,
+    /// What the referent says that it stores.
+    pub stored_bytes: i64,
     /// Rises with every step that changes the referent.
     pub version: u64,
     /// The clock that steps see.
@@ -110,6 +112,7 @@ impl Driver {
             answers: 0,
             calls: BTreeMap::new(),
             held: BTreeMap::new(),
+            stored_bytes: 0,
             version: 0,
             now_ms: 0,
             wake_at_ms: None,
@@ -119,6 +122,11 @@ impl Driver {
         };
         driver.collect();
         Ok(driver)
+    }
+
+    /// The type of facet 0.
+    pub fn typeid(&self) -> &'static str {
+        self.types[&0].typeid
     }
 
     /// Calls a method of facet 0 and returns the call's number.
@@ -153,6 +161,8 @@ impl Driver {
         assert!(may_park || self.is_answered(id), "{method} parked and must not");
         let read_only = methods.get(usize::from(index)).is_some_and(|method| method.read_only);
         assert!(!read_only || !self.out.is_changed(), "{method} changed something and must not");
+        let stores = methods.get(usize::from(index)).is_some_and(|method| method.stores);
+        assert!(stores || self.out.stored_bytes() <= 0, "{method} stored more and does not say so");
         id
     }
 
@@ -322,6 +332,8 @@ impl Driver {
                 self.held.remove(ident);
             }
         }
+        self.stored_bytes += self.out.stored_bytes();
+        assert!(self.stored_bytes >= 0, "no more is removed than was stored");
         self.version += u64::from(self.out.is_changed());
         self.is_free |= self.out.hold_change() == steward_objects::HoldChange::Freed;
         if self.out.wake_at_ms().is_some() {

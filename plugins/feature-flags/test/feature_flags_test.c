@@ -73,5 +73,6 @@ int main(void) {
                                          "x moves\n"
                                          "x.changes_since(2048) -> (2050, {'f1024': None})\n");
     st_test("changes of long ago are forgotten", script);
+    st_test_garbage("FeatureFlags()", 1, 2000);
     return st_test_end();
 }

@@ -57,5 +57,6 @@ int main(void) {
             "HyperLogLog(-1) ! OverflowError: HyperLogLog.__init__() argument 'precision' is out of range\n"
             "y = HyperLogLog(16)\n"
             "y.count() -> 0\n");
+    st_test_garbage("HyperLogLog(4)", 1, 2000);
     return st_test_end();
 }

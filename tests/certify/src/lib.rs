@@ -6,8 +6,9 @@
 //! history is linearizable, and that is a proof, in O(n log n).
 //!
 //! Only what no client saw is searched for: calls whose clients died, and what the end of a session gives back. They must
-//! fill exactly the versions that are missing. The search keeps all explanations that are still possible, and says
-//! *undecided* when they become too many.
+//! fill exactly the versions that are missing. The search keeps the explanations that are still possible, without those
+//! that have nothing ahead of them which another one has not, and says *undecided* when they become too many.
+//! [`certify_plainly`] keeps every one: it is slow, and there to compare with.
 #![forbid(unsafe_code)]
 
 mod call;
@@ -19,5 +20,5 @@ mod order;
 mod replay;
 mod values;
 
-pub use certify::{HistoryError, Promise, Report, Undecided, Violation, certify};
+pub use certify::{HistoryError, Promise, Report, Undecided, Violation, certify, certify_plainly};
 pub use history::{At, Grant, Log, ObjectMade, Operation, Outcome, ReadError, Record, SessionEnd};

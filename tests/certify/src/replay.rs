@@ -4,15 +4,18 @@
 //! waited and now could go. Their replies are numbered from 0. So of each version that has replies it is known what
 //! happened, but for replies that nobody saw, and of one without replies that something must have happened.
 //!
-//! What may have happened unseen branches: every explanation has its own state ([`Branch`]), those that contradict a later reply
-//! go, and equal ones are one.
+//! What may have happened unseen branches: every explanation has its own state ([`Branch`]), and those that contradict a later
+//! reply go. Explanations which nothing later can tell apart are one, and what need not be decided yet stays open
+//! ([`Search::Fast`]): otherwise they would multiply with everything that waits.
+
+mod leavers;
 
 use std::collections::{HashMap, HashSet};
 
 use crate::call::{Call, CallId, Seen};
 use crate::certify::{History, Object};
 use crate::history::SessionEnd;
-use crate::model::{Changes, Complaint, Hidden, Kind, Model};
+use crate::model::{Changes, Complaint, Hidden, Kind, Lock, Model, WaitEnd};
 use crate::values::{Val, Values};
 
 /// Explanations followed at once; an object with more is undecided.
@@ -28,6 +31,16 @@ const BATCH_MAX: i64 = 64;
 pub(crate) enum Stop {
     Complaint(Complaint, Vec<CallId>),
     Undecided(String),
+}
+
+/// How explanations are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Search {
+    /// Whose deadline it was and who has left a line stays open until it matters, and an explanation goes if another one
+    /// has all that may become of it.
+    Fast,
+    /// Every one for itself.
+    Plain,
 }
 
 /// One explanation of all that nobody saw so far.
@@ -58,8 +71,9 @@ pub(crate) struct Replay<'a> {
     coming: Vec<Candidate>,
     /// Those that may take effect now.
     active: Vec<Candidate>,
-    /// After which version each session ended.
-    ended_after: HashMap<u64, u64>,
+    search: Search,
+    /// After which version each session ended, and by which it surely had.
+    ended: HashMap<u64, (u64, u64)>,
     /// Calls of `Condition.wait` by owner, in the order of their invocation, with the version after which they came.
     waits: HashMap<(u64, u64), Vec<(CallId, u64)>>,
     /// Sessions that ended with calls of this object that they had not acknowledged.
@@ -98,7 +112,12 @@ pub(crate) fn mark_unacknowledged(history: &mut History) {
 
 impl<'a> Replay<'a> {
     /// Follows an object from its making. Returns how many unseen changes were explained, and why it stopped.
-    pub(crate) fn run(history: &'a mut History, object: &'a mut Object, mut model: Model) -> (u64, Option<Stop>) {
+    pub(crate) fn run(
+        history: &'a mut History,
+        object: &'a mut Object,
+        mut model: Model,
+        search: Search,
+    ) -> (u64, Option<Stop>) {
         let History { calls, ends, values } = history;
         let Object { known, unknown, kinds, changed, .. } = object;
         if kinds.keys().any(|method| &*values.text(*method) == "put_many") {
@@ -134,7 +153,11 @@ impl<'a> Replay<'a> {
             }
             waits.values_mut().for_each(|line| line.sort_by_key(|(call, _)| calls[*call as usize].invoked_ns));
         }
-        let ended_after = ends.values().map(|end| (end.session, times.version_before(end.from_ns))).collect();
+        let ended = ends.values().map(|end| {
+            let by = end.until_ns.map_or(u64::MAX, |until| times.version_after(until));
+            (end.session, (times.version_before(end.from_ns), by))
+        });
+        let ended = ended.collect();
         let all = known.iter().chain(unknown.iter()).map(|call| &calls[*call as usize]);
         let unacknowledged = all.filter(|call| call.may_come_back).map(|call| call.session).collect();
         let replay = Replay {
@@ -145,7 +168,8 @@ impl<'a> Replay<'a> {
             known,
             coming,
             active: Vec::new(),
-            ended_after,
+            search,
+            ended,
             waits,
             unacknowledged,
             explained: 0,
@@ -227,10 +251,11 @@ impl<'a> Replay<'a> {
             branches.retain(|branch| self.agrees(&branch.model, firsts, changer));
         } else {
             let mut after = Vec::new();
-            for branch in self.with_leavers(branches, version) {
+            for branch in self.with_leavers(branches, version, members)? {
                 for (branch, start) in self.explain(&branch, version, members, &starts, tail)? {
                     // Who leaves without a trace may do so before the others look.
-                    for branch in self.with_leavers(vec![branch], version + 1) {
+                    let others = firsts.iter().copied().filter(|call| Some(*call) != start);
+                    for branch in self.with_leavers_after(branch, version, others)? {
                         if self.agrees(&branch.model, firsts, start) {
                             changers.insert(start);
                             after.push(branch);
@@ -238,14 +263,14 @@ impl<'a> Replay<'a> {
                     }
                 }
                 if after.len() > BRANCHES_MAX {
-                    after = distinct(after);
+                    after = self.distinct(after, version);
                 }
                 if after.len() > BRANCHES_MAX {
                     let text = format!("at version {version} more than {BRANCHES_MAX} explanations of what nobody saw");
                     return Err(Stop::Undecided(text));
                 }
             }
-            branches = distinct(after);
+            branches = self.distinct(after, version);
             // Where explanations differ, none is held against real time.
             changer = changers.iter().next().copied().flatten().filter(|_| changers.len() == 1);
         }
@@ -433,7 +458,9 @@ impl<'a> Replay<'a> {
         let is_barrier = matches!(branch.model, Model::Barrier(_));
         let Some((first, rest)) = tail.split_first() else {
             for call in self.unused(&branch, true) {
-                let had_to_wait = before.model.may_be_in_the_way() || self.changed_by(before, call).is_empty();
+                let had_to_wait = before.model.may_be_in_the_way()
+                    || before.model.has_in_line(call)
+                    || self.changed_by(before, call).is_empty();
                 if is_barrier || !had_to_wait {
                     continue;
                 }
@@ -604,9 +631,8 @@ impl<'a> Replay<'a> {
 
     /// What may have happened by itself.
     fn hidden(&self, branch: &Branch, version: u64) -> Vec<Hidden> {
-        let has_ended = |session: u64| self.ended_after.get(&session).is_some_and(|after| *after < version);
         let mut all = Vec::new();
-        for session in branch.model.holders().into_iter().filter(|session| has_ended(*session)) {
+        for session in branch.model.holders().into_iter().filter(|session| self.may_have_ended(*session, version)) {
             let orderly = self.ends[&session].orderly;
             match &branch.model {
                 Model::Lock(lock) if !lock.is_freed_by(orderly) => {}
@@ -622,33 +648,26 @@ impl<'a> Replay<'a> {
             }
         }
         for call in branch.model.returnable() {
-            if has_ended(self.call(call).session) {
+            if self.may_have_ended(self.call(call).session, version) {
                 all.push(Hidden::ItemsBack { call });
             }
         }
         let Model::Lock(lock) = &branch.model else { return all };
-        let is_in_line = |call: CallId| {
-            lock.waits.iter().any(|wait| wait.call == call) || lock.woken.iter().any(|(wait, _)| wait.call == call)
-        };
+        let is_in_line = |call: CallId| lock.line.has(call) || lock.woken.iter().any(|(wait, _)| wait.call == call);
         if let Some(holder) = &lock.holder {
             let line = self.waits.get(&(holder.session, holder.owner)).into_iter().flatten();
             let next = line.filter(|(call, _)| {
                 let call = self.call(*call);
                 let ended = call.is_answered() && call.version() <= version;
-                !ended && !branch.used.contains(&call.id) && !is_in_line(call.id)
+                !ended && !self.is_over(call, version) && !branch.used.contains(&call.id) && !is_in_line(call.id)
             });
-            all.extend(
-                next.filter(|(_, after)| *after < version).map(|(call, _)| Hidden::WaitBegan { call: *call }).take(1),
-            );
+            let next = next.filter(|(_, after)| *after < version).map(|(call, _)| *call).take(1);
+            all.extend(next.map(|call| Hidden::WaitBegan { call, end: wait_end(self.call(call)) }));
         }
-        for wait in &lock.waits {
-            let call = self.call(wait.call);
-            let may_time_out = match call.seen {
-                Seen::Returned(value) => value == Val::Bool(false),
-                _ => call.deadline_ms.is_some(),
-            };
-            if may_time_out {
-                all.push(Hidden::WaitTimedOut { call: wait.call });
+        match self.search {
+            Search::Fast => all.push(Hidden::WaitTimedOut { call: None }),
+            Search::Plain => {
+                all.extend(lock.line.waits().map(|wait| Hidden::WaitTimedOut { call: Some(wait.call) }));
             }
         }
         for (wait, _) in &lock.woken {
@@ -659,38 +678,58 @@ impl<'a> Replay<'a> {
         all
     }
 
+    fn may_have_ended(&self, session: u64, version: u64) -> bool {
+        self.ended.get(&session).is_some_and(|(after, _)| *after < version)
+    }
+
+    /// Whether a call of which nobody knows the end is no more, since its session is not.
+    fn is_over(&self, call: &Call, version: u64) -> bool {
+        !call.is_answered() && self.ended.get(&call.session).is_some_and(|(_, by)| *by < version)
+    }
+
     /// Whether a `Condition.wait` may be gone: given up, or its session's end came.
     fn may_leave(&self, call: CallId, version: u64) -> bool {
         let call = self.call(call);
         match call.seen {
-            Seen::Unknown => self.ended_after.get(&call.session).is_some_and(|after| *after < version),
+            Seen::Unknown => self.may_have_ended(call.session, version),
             Seen::Refused(_) => true,
             Seen::Returned(_) | Seen::Raised(_) => false,
         }
     }
 
-    /// The branches, and those in which some that may be gone are: they leave without a trace.
-    fn with_leavers(&self, branches: Vec<Branch>, version: u64) -> Vec<Branch> {
-        let mut all = branches;
-        let mut from = 0;
-        while from < all.len() && all.len() <= BRANCHES_MAX {
-            let branch = all[from].clone();
-            from += 1;
-            let Model::Lock(lock) = &branch.model else { break };
-            for (place, wait) in lock.waits.iter().enumerate() {
-                if self.may_leave(wait.call, version) {
-                    let mut without = branch.clone();
-                    if let Model::Lock(lock) = &mut without.model {
-                        lock.waits.remove(place);
-                    }
-                    without.uses(wait.call);
-                    if !all.contains(&without) {
-                        all.push(without);
-                    }
+    /// The branches without those that have nothing to them which another one has not.
+    fn distinct(&self, branches: Vec<Branch>, version: u64) -> Vec<Branch> {
+        let mut distinct: Vec<Branch> = Vec::with_capacity(branches.len());
+        for mut branch in branches {
+            if self.search == Search::Plain {
+                if !distinct.contains(&branch) {
+                    distinct.push(branch);
                 }
+                continue;
+            }
+            branch.used.retain(|call| self.may_matter(*call, version));
+            if let Model::Lock(lock) = &mut branch.model {
+                // They take the lock as it comes.
+                lock.woken.sort_by_key(|(wait, _)| wait.call);
+            }
+            if !distinct.iter().any(|other| other.has_all_of(&branch)) {
+                distinct.retain(|other| !branch.has_all_of(other));
+                distinct.push(branch);
             }
         }
-        all
+        distinct
+    }
+
+    /// Whether a call of unknown end could happen after a version, had it not happened yet.
+    fn may_matter(&self, call: CallId, version: u64) -> bool {
+        self.active.iter().any(|candidate| candidate.call == call && candidate.until > version)
+            || self.is_wait(call) && !self.is_over(self.call(call), version + 1)
+    }
+
+    fn is_wait(&self, call: CallId) -> bool {
+        let call = self.call(call);
+        let line = self.waits.get(&(call.session, call.owner)).into_iter().flatten();
+        line.clone().any(|(wait, _)| *wait == call.id)
     }
 
     /// The calls of a violation, and others that saw or stored the same value.
@@ -713,6 +752,14 @@ fn unexplained(version: u64) -> Complaint {
     Complaint::new(format!(
         "something made version {version} that no reply shows, and no call of unknown end and no end of a session explains it"
     ))
+}
+
+fn wait_end(call: &Call) -> WaitEnd {
+    match call.seen {
+        Seen::Returned(Val::Bool(false)) => WaitEnd::TimedOut,
+        Seen::Unknown | Seen::Refused(_) if call.deadline_ms.is_some() => WaitEnd::Either,
+        _ => WaitEnd::Notified,
+    }
 }
 
 fn interesting(seen: Seen) -> Option<Val> {
@@ -738,17 +785,19 @@ fn choose(from: &[CallId], count: usize, chosen: &mut Vec<CallId>, all: &mut Vec
     }
 }
 
-fn distinct(branches: Vec<Branch>) -> Vec<Branch> {
-    let mut distinct: Vec<Branch> = Vec::with_capacity(branches.len());
-    for branch in branches {
-        if !distinct.contains(&branch) {
-            distinct.push(branch);
+impl Branch {
+    /// Whether all that may become of `other` may become of this one, too.
+    fn has_all_of(&self, other: &Self) -> bool {
+        self.model.has_all_of(&other.model) && self.used.iter().all(|call| other.used.binary_search(call).is_ok())
+    }
+
+    fn lock(&mut self) -> &mut Lock {
+        match &mut self.model {
+            Model::Lock(lock) => lock,
+            _ => unreachable!("only a Condition has a line"),
         }
     }
-    distinct
-}
 
-impl Branch {
     fn uses(&mut self, call: CallId) {
         if let Err(place) = self.used.binary_search(&call) {
             self.used.insert(place, call);

@@ -218,15 +218,14 @@ ST_METHOD(Queue, str, "__str__() -> str", ST_READ, "`str(queue)`.") { return sho
 
 ST_METHOD(Queue, repr, "__repr__() -> str", ST_READ, "`repr(queue)`.") { return show(self, call); }
 
-/// Gives items back to their place, the last one first, by recursion over the list: it is as long as one batch.
+/// Gives items back to their place.
 static void give_back(Queue *self, st_reader *items) {
-    // Where each of them starts is known only from the front.
     st_item item;
     size_t before = self->count;
     while (st_read_item(items, &item)) {
         push_front(self, item);
     }
-    // They lie the wrong way round.
+    // Where each starts is known only from the front, so now they lie the wrong way round.
     size_t count = self->count - before;
     for (size_t at = 0; at < count / 2; at++) {
         st_any *a = item_at(self, at), *b = item_at(self, count - 1 - at), kept = *a;

@@ -99,10 +99,8 @@ ST_METHOD(Semaphore, locked, "locked() -> bool", ST_READ, "Whether no permit is 
 ST_METHOD(Semaphore, value, "#GETVALUE()", ST_READ, "A semaphore has no value to copy.") { return NOT_PICKLABLE(call); }
 
 static st_answer show(const Semaphore *self, st_call *call) {
-    st_writer text = {NULL, 0, 0};
-    char value[32];
+    char value[48];
     st_text_format(value, sizeof value, "<Semaphore: value=%lld>", (long long)self->value);
-    (void)text;
     return st_return_text(call, value);
 }
 

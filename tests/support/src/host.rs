@@ -173,6 +173,8 @@ impl TestHost {
         let is_clean = left
             .iter()
             .all(|left| left.sessions + left.references + left.waiters + left.rows + left.lingering + left.timers == 0);
+        // What named objects store is there to stay.
+        let is_clean = is_clean && left.iter().all(|left| left.names > 0 || objects > 0 || left.bytes == 0);
         (!is_clean || objects != self.stay.load(Ordering::Relaxed)).then_some(left)
     }
 

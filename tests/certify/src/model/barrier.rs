@@ -2,6 +2,8 @@
 //!
 //! Who has arrived no version shows, so a generation happens when it passes: [`Barrier::pass`] checks it as a whole.
 
+use std::collections::HashSet;
+
 use super::{Changes, Complaint, Kind, Reply, answers};
 use crate::call::{Call, Made, Seen};
 use crate::values::{Val, Values};
@@ -90,7 +92,12 @@ impl Barrier {
                 seen.first().map_or(String::new(), |call| format!("{} passed a broken barrier", call.show(values)));
             return Err(Complaint::new(text));
         }
+        let mut indices = HashSet::new();
         for call in seen {
+            if !indices.insert(call.index()) {
+                let text = format!("{}, as another one of its generation did", call.show(values));
+                return Err(Complaint::new(text));
+            }
             if call.seen != Seen::Returned(Val::Int(call.index() as i64)) || call.index() >= self.parties {
                 let text = format!(
                     "{}: of {} parties the one whose reply has index {} should have returned that",

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 
+use super::line::{Line, WaitEnd};
 use super::{Changes, Complaint, Hidden, Kind, Reply, answers, number};
 use crate::Promise;
 use crate::call::{Call, CallId, Seen};
@@ -29,8 +30,8 @@ pub(crate) struct Lock {
     reentrant: bool,
     pub(crate) holder: Option<Holder>,
     fence_last: u64,
-    /// Who waits to be notified, in the order in which they let go of the lock.
-    pub(crate) waits: Vec<Wait>,
+    /// Who waits to be notified.
+    pub(crate) line: Line,
     /// Who was notified, or timed out, and waits for the lock.
     pub(crate) woken: Vec<(Wait, bool)>,
 }
@@ -47,14 +48,13 @@ pub(crate) struct Holder {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Wait {
     pub(crate) call: CallId,
-    session: u64,
-    owner: u64,
+    pub(crate) end: WaitEnd,
     depth: NonZeroU64,
 }
 
 impl Lock {
     pub(super) fn new(reentrant: bool) -> Self {
-        Self { reentrant, holder: None, fence_last: 0, waits: Vec::new(), woken: Vec::new() }
+        Self { reentrant, holder: None, fence_last: 0, line: Line::default(), woken: Vec::new() }
     }
 
     pub(super) fn apply(&mut self, call: &Call, values: &mut Values) -> Result<Changes, Complaint> {
@@ -88,9 +88,18 @@ impl Lock {
                 }
                 let n = if &*text == "notify" { number(call, 0, 1)? } else { i64::MAX };
                 answers(call, values, Reply::Value(Val::Null))?;
-                let n = usize::try_from(n).unwrap_or(0).min(self.waits.len());
-                self.woken.extend(self.waits.drain(..n).map(|wait| (wait, true)));
-                Ok(if n > 0 { Changes::Yes } else { Changes::No })
+                let mut after = self.clone();
+                let mut changes = Changes::No;
+                for _ in 0..n {
+                    let late =
+                        || Complaint::of(Promise::R5, format!("{} woke one who timed out later", call.show(values)));
+                    if !after.notify_next().map_err(|()| late())? {
+                        break;
+                    }
+                    changes = Changes::Yes;
+                }
+                *self = after;
+                Ok(changes)
             }
             method => Err(Complaint::not_modelled(format!("`{method}` of a lock"))),
         }
@@ -119,24 +128,62 @@ impl Lock {
         Ok(Changes::Yes)
     }
 
+    /// Notifies the first in line. Those of whom it is known that they came to their deadlines have left it by then.
+    ///
+    /// Returns whether there was one. Errors: one who stands in its way cannot have left.
+    fn notify_next(&mut self) -> Result<bool, ()> {
+        while let Some(first) = self.line.first() {
+            if first.end != WaitEnd::TimedOut {
+                self.woken.push((self.line.leave(first.call)?, true));
+                return Ok(true);
+            }
+            self.woken.push((self.line.settle(first.call)?, false));
+        }
+        Ok(false)
+    }
+
+    /// Whether all that may become of `other` may become of this one, too.
+    pub(super) fn has_all_of(&self, other: &Self) -> bool {
+        let Self { reentrant, holder, fence_last, line, woken } = self;
+        (reentrant, holder, fence_last, woken) == (&other.reentrant, &other.holder, &other.fence_last, &other.woken)
+            && line.has_all_of(&other.line)
+    }
+
+    /// A wait has left the line at one of the deadlines there were.
+    ///
+    /// Errors: it cannot have, and nothing has changed.
+    pub(crate) fn time_out(&mut self, call: CallId) -> Result<(), ()> {
+        let wait = self.line.settle(call)?;
+        self.woken.push((wait, false));
+        Ok(())
+    }
+
     /// The second half of a wait: it has the lock again.
     fn wait(&mut self, call: &Call, values: &Values) -> Result<Changes, Complaint> {
-        let Some(place) = self.woken.iter().position(|(wait, _)| wait.call == call.id) else {
-            if !self.waits.iter().any(|wait| wait.call == call.id) && !self.is_held_by(call) {
+        let place = self.woken.iter().position(|(wait, _)| wait.call == call.id);
+        let mut line = self.line.clone();
+        let (wait, notified) = match place {
+            Some(place) => self.woken[place],
+            None if !self.line.has(call.id) && !self.is_held_by(call) => {
                 answers(call, values, Reply::Raises("RuntimeError"))?;
                 return Ok(Changes::No);
             }
-            let text = format!("{} was neither notified nor came to its deadline", call.show(values));
-            return Err(Complaint::of(Promise::R5, text));
+            None => {
+                let text = || format!("{} was neither notified nor came to its deadline", call.show(values));
+                let wait = line.settle(call.id).map_err(|()| Complaint::of(Promise::R5, text()))?;
+                (wait, false)
+            }
         };
         if let Some(holder) = &self.holder {
             let text = format!("{}, but session {} holds the lock: two holders", call.show(values), holder.session);
             return Err(Complaint::of(Promise::R1, text));
         }
-        let (wait, notified) = self.woken[place];
         answers(call, values, Reply::Value(Val::Bool(notified)))?;
         self.new_fence(call, values)?;
-        self.woken.remove(place);
+        self.line = line;
+        if let Some(place) = place {
+            self.woken.remove(place);
+        }
         self.hold(call, wait.depth);
         Ok(Changes::Yes)
     }
@@ -169,26 +216,19 @@ impl Lock {
     pub(super) fn hide(&mut self, hidden: Hidden) -> Result<(), ()> {
         match hidden {
             Hidden::Lost { session } => self.holder.take_if(|holder| holder.session == session).map(drop).ok_or(()),
-            Hidden::WaitBegan { call } => {
-                let Holder { session, owner, depth, .. } = self.holder.take().ok_or(())?;
-                self.waits.push(Wait { call, session, owner, depth });
+            Hidden::WaitBegan { call, end } => {
+                let Holder { depth, .. } = self.holder.take().ok_or(())?;
+                self.line.begin(Wait { call, end, depth });
                 Ok(())
             }
             Hidden::WaitTimedOut { call } => {
-                let place = self.waits.iter().position(|wait| wait.call == call).ok_or(())?;
-                let wait = self.waits.remove(place);
-                self.woken.push((wait, false));
-                Ok(())
+                self.line.time_out()?;
+                call.map_or(Ok(()), |call| self.time_out(call))
             }
             Hidden::PassedOn { call } => {
                 let place = self.woken.iter().position(|(wait, notified)| wait.call == call && *notified).ok_or(())?;
-                if self.waits.is_empty() {
-                    return Err(());
-                }
                 self.woken.remove(place);
-                let next = self.waits.remove(0);
-                self.woken.push((next, true));
-                Ok(())
+                self.notify_next()?.then_some(()).ok_or(())
             }
             Hidden::PermitBack { .. } | Hidden::ItemsBack { .. } => Err(()),
         }

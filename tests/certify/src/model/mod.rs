@@ -8,6 +8,7 @@ mod barrier;
 mod container;
 mod data;
 mod event;
+mod line;
 mod lock;
 mod queue;
 mod semaphore;
@@ -17,6 +18,8 @@ use crate::call::{Call, CallId, Made, Seen};
 use crate::values::{Val, Values};
 
 use barrier::Barrier;
+pub(crate) use line::WaitEnd;
+pub(crate) use lock::Lock;
 
 /// An object's state.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,9 +72,9 @@ pub(crate) enum Hidden {
     /// What a call got is back in its queue.
     ItemsBack { call: CallId },
     /// A `Condition.wait` has let go of the lock.
-    WaitBegan { call: CallId },
-    /// A `Condition.wait` came to its deadline.
-    WaitTimedOut { call: CallId },
+    WaitBegan { call: CallId, end: WaitEnd },
+    /// A `Condition.wait` came to its deadline. `None`: whose it was is left open.
+    WaitTimedOut { call: Option<CallId> },
     /// A notified `Condition.wait` is gone, and the next is notified in its place.
     PassedOn { call: CallId },
 }
@@ -234,7 +237,20 @@ impl Model {
 
     /// Whether calls of `Condition.wait` stand in line, which may come to their deadline unseen at any time.
     pub(crate) fn has_waits(&self) -> bool {
-        matches!(self, Self::Lock(lock) if !lock.waits.is_empty())
+        matches!(self, Self::Lock(lock) if !lock.line.is_empty())
+    }
+
+    /// Whether all that may become of `other` may become of this one, too.
+    pub(crate) fn has_all_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Lock(lock), Self::Lock(other)) => lock.has_all_of(other),
+            _ => self == other,
+        }
+    }
+
+    /// Whether a call of `Condition.wait` stands in line, or has left it at a deadline that may be another's.
+    pub(crate) fn has_in_line(&self, call: CallId) -> bool {
+        matches!(self, Self::Lock(lock) if lock.line.has(call))
     }
 
     /// The calls whose items may come back.

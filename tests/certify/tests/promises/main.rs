@@ -169,6 +169,108 @@ fn a_wait_that_times_out_needs_its_lock_too() {
         .breaks(R5, "");
 }
 
+/// Clients wait at a condition, one after the other, and come to their deadlines in `unseen` versions while another one
+/// holds the lock; then they get it in the order of `replies`. Who asked for the lock while it was taken has it in the
+/// version in which the one before lets go, which is `apart` 1; otherwise in the next one.
+fn timed_out(waits: u32, apart: u64, unseen: u64, replies: impl IntoIterator<Item = u32>) -> Story {
+    const HOLDER: u32 = 99;
+    let (mut story, n) = (of("Condition", no()), u64::from(waits));
+    for client in 1..=waits {
+        let version = 1 + apart * u64::from(client - 1);
+        story = story.call(client, "acquire", no(), (version, 0), json!(true)).fence(version);
+    }
+    let mut version = 1 + apart * n;
+    story = story.call(HOLDER, "acquire", no(), (version, 0), json!(true)).fence(version);
+    let fence = version;
+    version += unseen + 1;
+    story = story.call(HOLDER, "release", no(), (version, 0), NULL);
+    for (client, place) in replies.into_iter().zip(1..) {
+        let (invoked_ns, returned_ns) = (20 * u64::from(client) + 15, 10_000 + 20 * place);
+        story = story
+            .call(client, "wait", no(), (version, 1), json!(false))
+            .within(1)
+            .fence(fence + place)
+            .during(invoked_ns, returned_ns);
+        version += 1;
+        story = story.call(client, "release", no(), (version, 0), NULL).during(returned_ns + 5, returned_ns + 10);
+    }
+    story
+}
+
+#[test]
+fn many_deadlines_that_nobody_sees_are_as_many_as_those_who_wait() {
+    timed_out(40, 1, 40, 1..=40).passes();
+    timed_out(40, 1, 40, (1..=40).rev()).passes();
+    timed_out(40, 1, 40, (1..=20).rev().chain(21..=40)).passes();
+    timed_out(40, 1, 39, 1..=40).breaks(R5, "neither notified nor came to its deadline");
+    timed_out(40, 1, 41, 1..=40).breaks(R5, "no call of unknown end");
+    // Each version in which somebody may have let go may be a deadline in place of that.
+    timed_out(40, 2, 40, 1..=40).passes();
+    timed_out(40, 2, 41, 1..=40).breaks(R5, "no call of unknown end");
+}
+
+#[test]
+fn a_notification_passes_by_only_those_who_have_timed_out() {
+    // Client 1 times out, client 2 is notified, both having waited.
+    let story = |unseen: u64, notified: bool| {
+        let version = 3 + unseen;
+        of("Condition", no())
+            .call(1, "acquire", no(), (1, 0), json!(true))
+            .fence(1)
+            // Who waited for the lock gets it as the other one lets go.
+            .call(2, "acquire", no(), (2, 0), json!(true))
+            .fence(2)
+            .call(3, "acquire", no(), (3, 0), json!(true))
+            .fence(3)
+            .call(3, "notify", no(), (version + u64::from(notified), 0), NULL)
+            .call(3, "release", no(), (version + 2, 0), NULL)
+            .call(2, "wait", no(), (version + 2, 1), json!(true))
+            .fence(4)
+            .during(55, 200)
+            .call(2, "release", no(), (version + 3, 0), NULL)
+            .during(205, 210)
+            .call(1, "wait", no(), (version + 3, 1), json!(false))
+            .fence(5)
+            .within(1)
+            .during(35, 220)
+    };
+    story(1, true).passes();
+    story(0, true).breaks(R5, "");
+    story(2, true).breaks(R5, "");
+    // It came to its deadline only after the notification.
+    story(1, false).breaks(R5, "");
+}
+
+#[test]
+fn a_notification_is_passed_on_over_all_the_dead() {
+    let story = of("Condition", no())
+        .call(1, "acquire", no(), (1, 0), json!(true))
+        .fence(1)
+        .call(2, "acquire", no(), (3, 0), json!(true))
+        .fence(2)
+        .call(3, "acquire", no(), (5, 0), json!(true))
+        .fence(3)
+        .call(4, "acquire", no(), (7, 0), json!(true))
+        .fence(4)
+        .call(4, "notify", no(), (8, 0), NULL)
+        .call(1, "wait", no(), (0, 0), NULL)
+        .during(35, 36)
+        .unknown()
+        .call(2, "wait", no(), (0, 0), NULL)
+        .during(55, 56)
+        .unknown();
+    let released = |story: Story| {
+        story
+            .call(4, "release", no(), (10, 0), NULL)
+            .call(3, "wait", no(), (10, 1), json!(true))
+            .fence(5)
+            .during(75, 400)
+    };
+    released(story.clone().end(1).end(2)).passes();
+    // The one in between lives.
+    released(story.end(1)).breaks(R5, "");
+}
+
 #[test]
 fn a_dead_waiter_of_a_condition_may_take_its_notification_or_leave_it() {
     let story = |returned_version| {
@@ -308,6 +410,7 @@ fn mixed_generations_break_r5() {
     story([1, 1, 2]).breaks(R5, "missing");
     // The same index twice.
     wait(wait(of("Barrier", json!([2])), 1, 1, 1, 100), 2, 1, 1, 100).breaks(R5, "index 1");
+    story([1, 1, 1]).call(4, "wait", no(), (1, 0), json!(0)).during(103, 113).breaks(R5, "another one");
     // One passed before the other came.
     wait(wait(of("Barrier", json!([2])), 1, 1, 0, 100), 2, 1, 1, 200).breaks(R5, "passed before");
     of("Barrier", json!([2])).call(1, "wait", no(), (1, 0), json!(0)).breaks(R5, "missing");

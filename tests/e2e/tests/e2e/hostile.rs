@@ -164,13 +164,20 @@ async fn goodbye_of_a_client_ends_its_session_at_once() {
 }
 
 #[tokio::test]
-async fn unsupported_frames_are_refused_and_the_lane_lives() {
+async fn uploads_that_are_no_plugin_are_refused_and_the_lane_lives() {
     let host = spawn_host(HostOptions::default());
     let mut client = RawClient::connect(&host, host.quic()).await;
-    client.seq = 1;
-    let chunk = Upload { seq: 1, upload: 1, offset: 0, total: 1, chunk: &[0] };
-    client.frame(&ClientFrame::Upload(chunk)).await.expect("sent");
-    let fault = client.reply().await.expect("a reply").outcome.expect_err("refused");
-    assert_eq!((fault.effect, &*fault.kind), (Effect::Refused, "Unsupported"));
+    for (offset, total, chunk, kind) in [
+        (0, 1, &[0][..], "BadPlugin"),
+        (0, u64::MAX, &[0], "TooLarge"),
+        (1, 2, &[0], "BadUpload"),
+        (0, 1, &[0, 0], "BadUpload"),
+    ] {
+        client.seq += 1;
+        let chunk = Upload { seq: client.seq, upload: 1, offset, total, chunk };
+        client.frame(&ClientFrame::Upload(chunk)).await.expect("sent");
+        let fault = client.reply().await.expect("a reply").outcome.expect_err("refused");
+        assert_eq!((fault.effect, &*fault.kind), (Effect::Refused, kind));
+    }
     client.call(Ident::HOST, "ping", &[]).await.expect("the lane lives");
 }

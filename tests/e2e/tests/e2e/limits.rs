@@ -31,6 +31,39 @@ async fn tenant_has_so_many_objects_and_no_more() {
 }
 
 #[tokio::test]
+async fn tenant_stores_so_much_and_no_more() {
+    let host = host(|limits| limits.tenant_bytes_max = 100_000);
+    let manager = host.manager().await;
+    let queue = manager.queue::<String>(0).await.expect("made");
+    let list = manager.list::<String>().await.expect("made");
+    let item = "x".repeat(10_000);
+    let mut stored = 0;
+    let error = loop {
+        match queue.put(&item).await {
+            Ok(()) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((error.effect(), error.kind(), error.is_retryable()), (Effect::Refused, "OverQuota", true));
+    assert!(error.message().contains("100000"), "{error} should say the limit");
+    assert!((8..=9).contains(&stored), "{stored} items of 10,000 bytes were stored within 100,000");
+    let made = manager.create("list", ([&item],)).await.expect_err("full");
+    for refused in [list.append(&item).await.expect_err("full"), made] {
+        assert!(refused.is("OverQuota"), "{refused}");
+    }
+    // What reads or removes is served, and makes room.
+    assert_eq!(list.len().await.expect("served"), 0);
+    assert_eq!(queue.get().await.expect("an item"), item);
+    list.append(&item).await.expect("there is room");
+    drop(queue);
+    until("its items are gone with it", async || (host.counters("default").bytes < 20_000).then_some(())).await;
+    let mut other = RawClient::open(host.quic()).await.expect("open");
+    other.sign_in("other", "default", host.authkey.as_bytes()).await.expect("signed in");
+    let value = Value::List(vec![Value::Text(item)]);
+    other.create("list", &[value]).await.expect("another tenant has its own");
+}
+
+#[tokio::test]
 async fn tenant_has_so_many_sessions_and_no_more() {
     let host = host(|limits| limits.sessions_max = 2);
     let (first, _second) = (host.manager().await, host.connect(host.quic()).await);
@@ -93,6 +126,81 @@ async fn client_waits_by_itself_before_it_parks_too_much() {
     }
     items.sort_unstable();
     assert_eq!(items, [0, 1, 2, 3]);
+}
+
+/// As many `get`s wait as a session may have. The `put`s that free them may wait, too, but do not have to.
+#[tokio::test]
+async fn a_session_full_of_parked_gets_can_still_put() {
+    let host = host(|limits| limits.calls_parked_max = 3);
+    for address in [host.unix(), host.quic()] {
+        let manager = host.connect(address).await;
+        let queue = manager.queue::<u32>(0).await.expect("made");
+        let getters: Vec<_> = (0..3).map(|_| tokio::spawn(queue.get().into_future())).collect();
+        parked(&manager, queue.proxy(), 3).await;
+        let mut items = Vec::new();
+        for item in 0..3 {
+            soon("a put", queue.put(&item).into_future()).await.expect("put");
+        }
+        for getter in getters {
+            items.push(soon("an item", getter).await.expect("no panic").expect("an item"));
+        }
+        items.sort_unstable();
+        assert_eq!(items, [0, 1, 2]);
+        assert!(queue.empty().await.expect("an answer"), "each put happened once");
+    }
+}
+
+/// The same where the `put` does have to wait: it happens once, when there is room among those that wait.
+#[tokio::test]
+async fn a_put_that_must_wait_waits_for_room_among_those_that_wait() {
+    let host = host(|limits| limits.calls_parked_max = 2);
+    for address in [host.unix(), host.quic()] {
+        let (manager, other) = (host.connect(address).await, host.connect(address).await);
+        let (empty, full) =
+            (manager.queue::<u32>(0).await.expect("made"), manager.queue::<u32>(1).await.expect("made"));
+        full.put(&1).await.expect("put");
+        let getters: Vec<_> = (0..2).map(|_| tokio::spawn(empty.get().into_future())).collect();
+        parked(&manager, empty.proxy(), 2).await;
+        let small = tokio::spawn(full.put(&2).into_future());
+        // One that travels by itself, too.
+        let list = manager.queue::<String>(1).await.expect("made");
+        list.put(&"x".to_owned()).await.expect("put");
+        let large = tokio::spawn(list.put(&"y".repeat(100_000)).into_future());
+        for (item, getter) in (3..).zip(getters) {
+            empty.put(&item).await.expect("put");
+            soon("an item", getter).await.expect("no panic").expect("an item");
+        }
+        parked(&other, full.proxy(), 1).await;
+        parked(&other, list.proxy(), 1).await;
+        assert_eq!(full.get().await.expect("an item"), 1);
+        assert_eq!(list.get().await.expect("an item"), "x");
+        soon("the put", small).await.expect("no panic").expect("put");
+        soon("the large put", large).await.expect("no panic").expect("put");
+        assert_eq!(full.get().await.expect("an item"), 2);
+        assert_eq!(list.get().await.expect("an item").len(), 100_000);
+        assert!(full.empty().await.expect("an answer") && list.empty().await.expect("an answer"));
+    }
+}
+
+/// A call whose waiting others would feel is refused before its object hears of it.
+#[tokio::test]
+async fn a_wait_beyond_the_limit_lets_go_of_no_lock_and_breaks_no_barrier() {
+    // One waits, and the reply of the `acquire` is never acknowledged.
+    let host = host(|limits| limits.calls_parked_max = 2);
+    let mut client = RawClient::connect(&host, host.unix()).await;
+    let event = client.create("Event", &[]).await.expect("made");
+    let condition = client.create("Condition", &[]).await.expect("made");
+    let barrier = client.create("Barrier", &[Value::Int(2)]).await.expect("made");
+    assert_eq!(client.call(condition, "acquire", &[]).await, Ok(Value::Bool(true)));
+    client.send(&call_frame(20, event, "wait", &[], None)).await.expect("sent");
+    for (seq, object) in [(21, condition), (22, barrier)] {
+        client.send(&call_frame(seq, object, "wait", &[], None)).await.expect("sent");
+        let reply = client.reply().await.expect("a reply");
+        assert_eq!((reply.seq, reply.outcome.expect_err("too many").kind.as_str()), (seq, "TooManyParked"));
+    }
+    client.seq = 22;
+    assert_eq!(client.call(condition, "locked", &[]).await, Ok(Value::Bool(true)));
+    assert_eq!(client.call(barrier, "broken", &[]).await, Ok(Value::Bool(false)));
 }
 
 #[tokio::test]

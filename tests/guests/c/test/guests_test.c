@@ -105,5 +105,10 @@ int main(void) {
             "x.__setitem__(-9223372036854775809, 'b') -> None\n"
             "x.__getitem__(-9223372036854775809) -> 'b'\n"
             "x.__getitem__(0.5) ! KeyError: 0.5\n");
+    st_test_garbage("GuestLock()", 1, 2000);
+    st_test_garbage("GuestSemaphore(2)", 2, 2000);
+    st_test_garbage("GuestEvent()", 3, 2000);
+    st_test_garbage("GuestQueue(3)", 4, 2000);
+    st_test_garbage("GuestDict()", 5, 2000);
     return st_test_end();
 }

@@ -116,13 +116,15 @@ impl Changeling {
         panic!("as asked");
     }
 
-    /// A session that ended takes one.
+    /// A session that died takes one.
     #[on(owner_lost)]
-    fn lost(&mut self, _: &Context, _: OwnerLost) {
+    fn lost(&mut self, _: &Context, lost: OwnerLost) {
         if behaves("traps lost..") {
             panic!("as asked");
         }
-        self.sum -= 1;
+        if !lost.orderly {
+            self.sum -= 1;
+        }
     }
 }
 
@@ -161,7 +163,7 @@ impl TryFrom<Saved> for Changeling {
 }
 
 /// What cannot be saved.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Stone {
     calls: u64,
 }
@@ -171,7 +173,7 @@ pub struct Stone {
 impl Stone {
     /// At zero.
     pub fn new() -> Self {
-        Self { calls: 0 }
+        Self::default()
     }
 
     /// Counts. Pads its call to any size.

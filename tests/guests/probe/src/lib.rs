@@ -252,7 +252,7 @@ impl Probe {
             }
             // Much memory, at once.
             "exhaust" => {
-                let filled = black_box(vec![1u8; 32 << 20]);
+                let filled = black_box(vec![1u8; 12 << 20]);
                 Ok(vec![filled[1] & 1])
             }
             _ => Err(fault("NotImplementedError", "nothing")),

@@ -1,0 +1,207 @@
+//! `step` at the component's border, by hand: the one export that every call goes through.
+//!
+//! What wit-bindgen makes of it copies each answer into lists of its own and needs a second call of the guest to free them. Here the
+//! host reads an answer where the shell has left it; it is freed when the next step begins. The layouts are the component
+//! model's canonical ABI for `wit/0.1.0/plugin.wit`.
+
+#![expect(unsafe_code, reason = "pointers cross the component's border; every step of every guest test exercises it")]
+
+use std::cell::UnsafeCell;
+
+use crate::shell::{self, Grant, Input, Outcome, Shell};
+use crate::{Fault, Owner, OwnerLost, Why};
+
+/// `list<T>` and `string`.
+#[repr(C)]
+struct List {
+    start: *const u8,
+    length: usize,
+}
+
+impl List {
+    fn of<T>(items: &[T]) -> Self {
+        Self { start: items.as_ptr().cast(), length: items.len() }
+    }
+}
+
+/// `result<cbor, fault>`, with `payload` in the place of the fault's `kind`.
+#[repr(C)]
+struct Completion {
+    call: u64,
+    failed: bool,
+    payload: List,
+    message: List,
+    has_data: bool,
+    data: List,
+    grant: u8,
+}
+
+#[repr(C)]
+struct Invocation {
+    tag: u64,
+    ident: u64,
+    method: List,
+    args: List,
+}
+
+/// `option<u64>`.
+#[repr(C)]
+struct WakeAt {
+    given: bool,
+    at_ms: u64,
+}
+
+#[repr(C)]
+struct Area {
+    completions: List,
+    freed: bool,
+    changed: bool,
+    wake_at: WakeAt,
+    held: List,
+    let_go: List,
+    invokes: List,
+}
+
+const _: () = assert!(size_of::<Completion>() == 48 && size_of::<Invocation>() == 32 && size_of::<Area>() == 56);
+
+/// The last step's answer, which the host has read by the time of the next one.
+#[derive(Default)]
+struct Answer {
+    outcome: Outcome,
+    completions: Vec<Completion>,
+    invokes: Vec<Invocation>,
+    area: Option<Area>,
+}
+
+struct Kept(UnsafeCell<Option<Answer>>);
+
+// SAFETY: a guest has one thread.
+unsafe impl Sync for Kept {}
+
+static ANSWER: Kept = Kept(UnsafeCell::new(None));
+
+/// The parameters of `step` in their flat form, in which the cases of `input` share places.
+#[derive(Debug)]
+pub struct Flat {
+    /// Which case.
+    pub case: u32,
+    /// A call's number, a session, or a tag.
+    pub number: u64,
+    /// A method, or what tells further cases apart.
+    pub which: u32,
+    /// A session, or an address.
+    pub third: u64,
+    /// A thread, or a length.
+    pub fourth: u64,
+    /// An address or a flag, with a length.
+    pub fifth: (*mut u8, usize),
+    /// Whether the last one is given.
+    pub has_data: u32,
+    /// An address with a length.
+    pub data: (*mut u8, usize),
+}
+
+impl Flat {
+    /// # Safety
+    /// The host has just passed this, with every list in memory that it took from `cabi_realloc` and passes to nobody else.
+    unsafe fn input(self) -> Input {
+        // SAFETY: as this function's; `cabi_realloc` takes from the global allocator, aligned for bytes and of this very length.
+        let bytes = |start: *mut u8, length| unsafe {
+            if length == 0 { Vec::new() } else { Vec::from_raw_parts(start, length, length) }
+        };
+        let third = || bytes(self.third as usize as *mut u8, self.fourth as usize);
+        match self.case {
+            0 => Input::Call {
+                id: self.number,
+                method: self.which,
+                owner: Owner { session: self.third, thread: self.fourth },
+                args: bytes(self.fifth.0, self.fifth.1),
+            },
+            1 => Input::Cancel {
+                call: self.number,
+                why: match self.which {
+                    0 => Why::Deadline,
+                    1 => Why::Client,
+                    _ => Why::SessionEnded,
+                },
+            },
+            2 => Input::OwnerLost(OwnerLost { session: self.number, orderly: self.which != 0 }),
+            3 => Input::Undelivered {
+                call: self.number,
+                method: self.which,
+                payload: third(),
+                sent: !self.fifth.0.is_null(),
+            },
+            4 if self.which == 0 => Input::Returned { tag: self.number, outcome: Ok(third()) },
+            4 => {
+                let text = |bytes| String::from_utf8(bytes).unwrap_or_default().into();
+                let fault = Fault {
+                    kind: text(third()),
+                    message: text(bytes(self.fifth.0, self.fifth.1)),
+                    data: (self.has_data != 0).then(|| bytes(self.data.0, self.data.1)),
+                };
+                Input::Returned { tag: self.number, outcome: Err(fault) }
+            }
+            _ => Input::Tick,
+        }
+    }
+}
+
+/// Steps `shell` and returns where the outcome lies.
+///
+/// # Safety
+/// As the host passes it: see [`Flat`]. What an earlier call returned is not read any more.
+pub(crate) unsafe fn step(shell: &mut Shell, now_ms: u64, seed: u64, flat: Flat) -> *mut u8 {
+    // SAFETY: a guest has one thread, which the host enters once at a time, and nothing in a step comes back here.
+    let kept = unsafe { &mut *ANSWER.0.get() };
+    let answer = kept.get_or_insert_default();
+    answer.completions.clear();
+    answer.invokes.clear();
+    shell.reuse(std::mem::take(&mut answer.outcome));
+    // SAFETY: the caller's word.
+    answer.outcome = shell.step(now_ms, seed, unsafe { flat.input() });
+
+    let outcome = &answer.outcome;
+    answer.completions.extend(outcome.completions.iter().map(completion));
+    answer.invokes.extend(outcome.invocations.iter().map(|shell::Invocation { tag, ident, method, args }| {
+        Invocation { tag: *tag, ident: *ident, method: List::of(method.as_bytes()), args: List::of(args) }
+    }));
+    let area = answer.area.insert(Area {
+        completions: List::of(&answer.completions),
+        freed: outcome.freed,
+        changed: outcome.changed,
+        wake_at: WakeAt { given: outcome.wake_at_ms.is_some(), at_ms: outcome.wake_at_ms.unwrap_or(0) },
+        held: List::of(&outcome.held),
+        let_go: List::of(&outcome.let_go),
+        invokes: List::of(&answer.invokes),
+    });
+    (&raw mut *area).cast()
+}
+
+fn completion(completion: &shell::Completion) -> Completion {
+    let call = completion.call;
+    match &completion.outcome {
+        Ok(payload) => Completion {
+            call,
+            failed: false,
+            payload: List::of(payload),
+            message: List::of::<u8>(&[]),
+            has_data: false,
+            data: List::of::<u8>(&[]),
+            grant: match completion.grant {
+                Grant::None => 0,
+                Grant::Clean => 1,
+                Grant::Abandoned => 2,
+            },
+        },
+        Err(fault) => Completion {
+            call,
+            failed: true,
+            payload: List::of(fault.kind.as_bytes()),
+            message: List::of(fault.message.as_bytes()),
+            has_data: fault.data.is_some(),
+            data: List::of(fault.data.as_deref().unwrap_or_default()),
+            grant: 0,
+        },
+    }
+}
