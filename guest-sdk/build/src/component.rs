@@ -4,7 +4,7 @@ use serde::Serialize;
 use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
 
-use crate::BuildError;
+use crate::{BuildError, WORLD};
 
 /// The custom section that says what a component was made with, in lines of a word and what it stands for.
 const SECTION: &str = "steward";
@@ -69,6 +69,17 @@ impl Made {
     pub fn exported_world(&self) -> Option<&str> {
         self.exports.iter().find_map(|name| name.strip_prefix("steward:plugin/referent@"))
     }
+
+    /// Why hosts of this release do not serve its world: `plugin was built for world 0.2, this host serves 0.1`.
+    pub fn other_world(&self) -> Option<String> {
+        let (world, served) = (minor(self.exported_world()?), minor(WORLD));
+        (world != served).then(|| format!("plugin was built for world {world}, this host serves {served}"))
+    }
+}
+
+/// Versions below 1 break with their second number.
+fn minor(version: &str) -> &str {
+    version.rsplit_once('.').map_or(version, |(minor, _)| minor)
 }
 
 /// Looks at a component.

@@ -24,13 +24,9 @@ const PYTHON_KEYWORDS: [&str; 35] = [
 /// Why no host of this release takes the component, whatever is inside.
 pub(super) fn of_component(made: &Made, memory_bytes_max: usize) -> Vec<String> {
     let mut findings = Vec::new();
-    let served = steward_build::WORLD;
-    match made.exported_world() {
-        Some(world) if minor(world) != minor(served) => {
-            findings.push(format!("plugin was built for world {}, this host serves {}", minor(world), minor(served)));
-        }
-        None if !made.exports.is_empty() => findings.push("it exports no `steward:plugin/referent`".to_owned()),
-        _ => {}
+    findings.extend(made.other_world());
+    if made.exported_world().is_none() && !made.exports.is_empty() {
+        findings.push("it exports no `steward:plugin/referent`".to_owned());
     }
     for import in made.imports.iter().filter(|import| !import.starts_with(LENT)) {
         findings.push(format!("it imports `{import}`, which no host lends"));
@@ -40,11 +36,6 @@ pub(super) fn of_component(made: &Made, memory_bytes_max: usize) -> Vec<String> 
         findings.push(format!("each object has {wanted} bytes of memory from the start, limit is {limit}"));
     }
     findings
-}
-
-/// Versions below 1 break with their second number.
-fn minor(version: &str) -> &str {
-    version.rsplit_once('.').map_or(version, |(minor, _)| minor)
 }
 
 /// What keeps its types from being used.
