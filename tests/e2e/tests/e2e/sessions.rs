@@ -469,7 +469,7 @@ async fn client_that_calls_too_much_at_once_is_refused_until_it_does_less() {
     let fault = refused.outcome.expect_err("too many");
     assert_eq!((refused.seq, &*fault.kind, fault.retryable), (12, "TooManyCalls", true));
     let spun = soon("the first", client.reply()).await.expect("a reply");
-    assert_eq!((spun.seq, spun.outcome.expect_err("cut").effect), (11, Effect::Poisoned));
+    assert_eq!((spun.seq, spun.outcome.expect_err("cut").effect), (11, Effect::Refused));
     client.send(&call_frame(12, list, "append", &[Value::Int(1)], None)).await.expect("sent");
     assert_eq!(client.reply().await.expect("a reply").outcome, Ok(Value::Null));
 }

@@ -166,7 +166,7 @@ async fn named_object_is_the_same_for_everybody_and_of_one_type() {
     assert!(error.message().contains("known are") && error.message().contains("Queue"), "{error}");
 }
 
-/// A guest that traps is gone; its neighbours of the same plugin, and the host, live on.
+/// A call that traps fails; its object, its neighbours of the same plugin, and the host live on.
 #[tokio::test]
 async fn guest_that_traps_harms_nobody() {
     let host = spawn_host(HostOptions { plugins: &["probe"], ..HostOptions::default() });
@@ -174,15 +174,14 @@ async fn guest_that_traps_harms_nobody() {
     let (bad, good) =
         (manager.create("Probe", ()).await.expect("made"), manager.create("Probe", ()).await.expect("made"));
     let queue = manager.queue::<u8>(0).await.expect("made");
-    for wrong in ["trap", "echo"] {
-        let error = bad.call::<AnyValue>(wrong, ()).await.expect_err("it trapped");
-        assert_eq!(error.effect(), Effect::Poisoned, "{error}");
-    }
+    let error = bad.call::<AnyValue>("trap", ()).await.expect_err("it trapped");
+    assert_eq!((error.effect(), error.kind()), (Effect::Refused, "GuestTrap"), "{error}");
+    bad.call::<AnyValue>("echo", (1,)).await.expect("made again");
     good.call::<AnyValue>("echo", (1,)).await.expect("unharmed");
     for endless in ["spin", "recurse", "grow"] {
         let object = manager.create("Probe", ()).await.expect("made");
         let error = object.call::<AnyValue>(endless, ()).await.expect_err("it is cut");
-        assert_eq!(error.effect(), Effect::Poisoned, "{endless}: {error}");
+        assert_eq!((error.effect(), error.kind()), (Effect::Refused, "GuestTrap"), "{endless}: {error}");
     }
     queue.put(&1).await.expect("the host lives");
     good.call::<AnyValue>("echo", (2,)).await.expect("unharmed");
