@@ -46,6 +46,16 @@ fn object_has_the_memory_that_it_was_registered_with() {
     assert_eq!(limit_of(None), unasked.to_string());
 }
 
+/// Whose memory lies there depends on the layout; that nobody can look does not.
+#[test]
+fn memory_ends_where_it_ends() {
+    let message = "guest trapped in `Probe.overreach`: out of bounds memory access";
+    poisons(config(), "overreach", message);
+    let plugin = probe(config());
+    let _neighbours: Vec<_> = (0..3).map(|_| Driven::new(&plugin)).collect();
+    assert!(Driven::new(&plugin).call("reach").is_ok());
+}
+
 #[test]
 fn what_is_given_back_is_empty_for_the_next() {
     let plugin = probe(GuestConfig { objects_max: 1, ..config() });
