@@ -38,7 +38,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use steward_objects::{Args, Fault, Ident, Outbox, Referent};
 use steward_wire::describe::TypeInfo;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::{HasSelf, Linker};
 
 pub use artefact::CacheConfig;
 pub use compile::{CompileLimits, Compiler, compile_main};
@@ -51,8 +51,6 @@ use artefact::{Artefact, Cache};
 use clock::Clock;
 use engine::SizedEngine;
 use instance::{Inside, Who};
-
-const WASM_PAGE_BYTES: u64 = 64 << 10;
 
 /// The plugin world's generated bindings.
 mod bindings {
@@ -78,7 +76,7 @@ pub struct GuestConfig {
     pub step_cpu_ms: u64,
     /// How the memories of objects are laid out.
     pub profile: Profile,
-    /// Bytes of one object's linear memory, at most 16 MiB in the dense layout; [`LoadOptions`] may allow a plugin's less. Growing
+    /// Bytes of one object's linear memory; [`LoadOptions`] and the dense layout's classes may allow a plugin's less. Growing
     /// beyond them fails inside the guest.
     pub memory_bytes_max: usize,
     /// Elements of one table. Growing beyond them fails inside the guest.
@@ -172,7 +170,7 @@ pub enum GuestError {
     Memory {
         /// What it declares or was to be given.
         bytes: usize,
-        /// The limit in this memory profile.
+        /// The limit.
         limit: usize,
     },
     /// Compiling took more CPU time than allowed.
@@ -283,7 +281,7 @@ impl Guests {
         let engines = engine::running(&config, &roomy).map_err(GuestError::engine)?;
         let ticked = engines.iter().map(|sized| sized.engine.clone()).collect();
         let clock = Clock::start(ticked, Duration::from_millis(config.epoch_tick_ms))?;
-        let cache = config.cache.as_ref().map(|cache| Cache::open(cache, &engines[0].engine)).transpose()?;
+        let cache = config.cache.as_ref().map(Cache::open).transpose()?;
         let linked = engines.into_iter().map(|sized| {
             let mut linker = Linker::new(&sized.engine);
             bindings::Plugin::add_to_linker::<_, HasSelf<_>>(&mut linker, |inside| inside)?;
@@ -324,25 +322,21 @@ impl Guests {
         let sha256: String = Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect();
         let name = name.unwrap_or(&sha256[..12]);
         let runtime = &self.runtime;
-        let cached = runtime.cache.as_ref().and_then(|cache| cache.get(component));
+        let (memory_bytes_max, (sized, linker)) =
+            runtime.size_for(engine::declared_memory_bytes(component), options)?;
+        let cached = runtime.cache.as_ref().and_then(|cache| cache.get(&sized.engine, component));
         let artefact = match cached {
             Some(artefact) => artefact,
             None => {
                 let config = &runtime.config;
-                let layout = runtime.profile.layout;
-                let artefact = compile::compile(component, layout, &config.compiler, &config.compile_limits)?;
+                let artefact = compile::compile(component, sized.layout, &config.compiler, &config.compile_limits)?;
                 if let Some(cache) = &runtime.cache {
-                    cache.put(component, &artefact);
+                    cache.put(&sized.engine, component, &artefact);
                 }
                 artefact
             }
         };
-        let mut component = artefact.load(&runtime.sizes[0].0.engine).map_err(GuestError::invalid)?;
-        let (memory_bytes_max, at) = runtime.size_for(&component, options)?;
-        let (sized, linker) = &runtime.sizes[at];
-        if at > 0 {
-            component = artefact.load(&sized.engine).map_err(GuestError::invalid)?;
-        }
+        let component = artefact.load(&sized.engine).map_err(GuestError::invalid)?;
         let pre = linker.instantiate_pre(&component).map_err(GuestError::invalid)?;
         let pre = bindings::PluginPre::new(pre).map_err(GuestError::invalid)?;
 
@@ -377,22 +371,26 @@ impl Guests {
 }
 
 impl Runtime {
-    /// How much memory an object of this component may have, and the place of the engine that gives it.
-    fn size_for(&self, component: &Component, options: LoadOptions) -> Result<(usize, usize), GuestError> {
-        let resources = component.resources_required();
-        let pages = resources.and_then(|resources| resources.max_initial_memory_size).unwrap_or(0);
-        let declared = usize::try_from(pages.saturating_mul(WASM_PAGE_BYTES)).unwrap_or(usize::MAX);
-        let limit = self.sizes.last().expect("there is an engine").0.memory_bytes_max;
+    /// How much memory an object may have that declares so much for its start, and the engine that gives it.
+    fn size_for(
+        &self,
+        declared: usize,
+        options: LoadOptions,
+    ) -> Result<(usize, &(SizedEngine, Linker<Inside>)), GuestError> {
+        let limit = self.config.memory_bytes_max;
         let needed = options.memory_bytes.unwrap_or(0).max(declared);
         if needed > limit {
             return Err(GuestError::Memory { bytes: needed, limit });
         }
         // Unless somebody says what it needs, it has room for as much again as it starts with.
         let wanted = if options.memory_bytes.is_some() { needed } else { needed.saturating_mul(2).min(limit) };
-        let fits = |(sized, _): &(SizedEngine, _)| sized.memory_bytes_max >= wanted;
-        let at = self.sizes.iter().position(fits).expect("the largest has room for what is within the limit");
-        let allowed = if options.memory_bytes.is_some() { needed } else { self.sizes[at].0.memory_bytes_max };
-        Ok((allowed, at))
+        let fits = |(sized, _): &&(SizedEngine, _)| {
+            let starts = sized.layout == Layout::Fast || declared <= engine::DENSE_START_BYTES_MAX;
+            starts && sized.memory_bytes_max >= wanted
+        };
+        let sized = self.sizes.iter().find(fits).expect("the last one has room for all that is within the limit");
+        let allowed = if options.memory_bytes.is_some() { needed } else { sized.0.memory_bytes_max };
+        Ok((allowed, sized))
     }
 }
 

@@ -171,6 +171,7 @@ fn bad_arguments_of_a_host_come_with_a_fix() {
     home.fails(&["serve", "--register", "Jobs=Qeue"], 2, "did you mean `Queue`?");
     home.fails(&["serve", "--singleton", "jobs=Queue[1"], 2, "get_queue=Queue[100]");
     home.fails(&["serve", "--plugin", "/nowhere.wasm"], 2, "/nowhere.wasm");
+    home.fails(&["serve", "--profile", "sparse"], 2, "auto, fast, dense");
     home.fails(&["serve", "--log", "a=b=c", "--no-unix"], 2, "log filter");
     let deep = format!("/tmp/{}", "x".repeat(120));
     home.fails(&["serve", "--unix", &deep], 2, "limit is 107");

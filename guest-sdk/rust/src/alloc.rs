@@ -1,8 +1,8 @@
 //! Memory: std's allocator, which takes what the host has given before it asks for more.
 //!
-//! std's own would only grow. But a host may give a guest its whole memory at the start and refuse growth; so what lies between the
-//! end of the guest's data and the end of its memory is taken first. It is taken bit by bit, because the heap writes at the end of
-//! what it has: memory that no guest has touched costs the host nothing.
+//! std's own would only grow. But a host may give a guest its whole memory at the start and refuse growth; so what lies
+//! between the end of the guest's data and the end of its memory is taken first. It is taken bit by bit, because the heap
+//! writes at the end of what it has: memory that no guest has touched costs the host nothing.
 
 #![expect(unsafe_code, reason = "an allocator is unsafe by its trait; every object of every guest test exercises it")]
 

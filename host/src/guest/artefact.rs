@@ -67,13 +67,10 @@ const MAC_BYTES: usize = 32;
 pub(super) struct Cache {
     config: CacheConfig,
     key: [u8; 32],
-    /// What besides the component decides about its compiled form: wasmtime's version, this CPU's features,
-    /// the engine's configuration.
-    engine: [u8; 32],
 }
 
 impl Cache {
-    pub(super) fn open(config: &CacheConfig, engine: &Engine) -> io::Result<Self> {
+    pub(super) fn open(config: &CacheConfig) -> io::Result<Self> {
         fs::create_dir_all(&config.dir)?;
         let dir = config.dir.canonicalize()?;
         let key = read_or_make_key(&config.key_file)?;
@@ -83,14 +80,12 @@ impl Cache {
                 format!("the key {} lies within the cache that it protects", config.key_file.display()),
             ));
         }
-        let mut fingerprint = Fingerprint(Sha256::new());
-        engine.precompile_compatibility_hash().hash(&mut fingerprint);
-        Ok(Self { config: CacheConfig { dir, ..config.clone() }, key, engine: fingerprint.0.finalize().into() })
+        Ok(Self { config: CacheConfig { dir, ..config.clone() }, key })
     }
 
-    /// The compiled form of `component`, if it was kept and is intact.
-    pub(super) fn get(&self, component: &[u8]) -> Option<Artefact> {
-        let name = self.name(component);
+    /// The form of `component` that was compiled for `engine`, if it was kept and is intact.
+    pub(super) fn get(&self, engine: &Engine, component: &[u8]) -> Option<Artefact> {
+        let name = name(engine, component);
         let path = self.config.dir.join(&name);
         let mut bytes = Vec::new();
         let read = fs::File::open(&path)
@@ -116,11 +111,11 @@ impl Cache {
     }
 
     /// Keeps the compiled form of `component`. A failure costs time at the next start, no more, and is logged.
-    pub(super) fn put(&self, component: &[u8], artefact: &Artefact) {
+    pub(super) fn put(&self, engine: &Engine, component: &[u8], artefact: &Artefact) {
         if artefact.0.len() as u64 > self.config.artefact_bytes_max {
             return;
         }
-        let name = self.name(component);
+        let name = name(engine, component);
         let path = self.config.dir.join(&name);
         // Readers never see half a file, and two hosts that write the same one do not mix their bytes.
         let unfinished = self.config.dir.join(format!("{name}.{}", std::process::id()));
@@ -137,11 +132,6 @@ impl Cache {
         }
     }
 
-    fn name(&self, component: &[u8]) -> String {
-        let digest = Sha256::new().chain_update(self.engine).chain_update(component).finalize();
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
     /// Covers the name too, so that one plugin's file cannot be put in another's place.
     fn mac(&self, name: &str, artefact: &[u8]) -> Hmac<Sha256> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
@@ -149,6 +139,15 @@ impl Cache {
         mac.update(artefact);
         mac
     }
+}
+
+/// Names a compiled form by all that decides about it: the component; wasmtime's version, this CPU's features and the
+/// engine's configuration.
+fn name(engine: &Engine, component: &[u8]) -> String {
+    let mut fingerprint = Fingerprint(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut fingerprint);
+    let digest = Sha256::new().chain_update(fingerprint.0.finalize()).chain_update(component).finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 struct Fingerprint(Sha256);

@@ -3,10 +3,13 @@
 use std::fs;
 use std::sync::Arc;
 
+use wasmparser::{Parser, Payload};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
 
 use super::GuestConfig;
 use super::slab::{Room, Slab};
+
+const WASM_PAGE_BYTES: u64 = 64 << 10;
 
 /// Address space of one linear memory in the fast profile. All that a 32-bit guest can address: so its accesses need no
 /// bounds checks, the guard pages catch them.
@@ -22,10 +25,19 @@ const MAPS_PER_OBJECT: u64 = 4;
 /// Maps that are left to the rest of the process.
 const MAPS_SPARED: u64 = 8_192;
 
+/// Memories of the fast layout that address space is left for: 97 of the 128 TiB that a process has.
+const FAST_MAX: u32 = 24_000;
+
 /// Greatest memories of objects in the dense profile. A plugin belongs to the smallest that leaves it room.
 const CLASSES_BYTES: [usize; 4] = [1 << 20, 2 << 20, 4 << 20, 16 << 20];
 
-/// Which [`Layout`] is wanted.
+/// A plugin that starts with more memory is laid out fast in the dense profile, too. The machine's memory has room for
+/// fewer of its objects than there are maps, and the large modules behind them (Go's) take four times longer to compile
+/// with checks of each address, and to start.
+pub(super) const DENSE_START_BYTES_MAX: usize = 1 << 20;
+
+/// Which [`Layout`] is wanted. Plugins whose objects start with more than 1 MiB of memory are laid out fast in any
+/// case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Profile {
     /// [`Layout::Fast`] where the system allows as many objects as are wanted, else [`Layout::Dense`].
@@ -75,7 +87,7 @@ impl std::fmt::Display for MemoryProfile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let layout = match self.layout {
             Layout::Fast => "fast: pooled memories of 4 GiB address space with copy-on-write images",
-            Layout::Dense => "dense: memories of 1 to 16 MiB side by side",
+            Layout::Dense => "dense: memories side by side",
         };
         write!(f, "{layout}, up to {} objects (vm.max_map_count is {})", self.objects_max, self.max_map_count)
     }
@@ -84,8 +96,7 @@ impl std::fmt::Display for MemoryProfile {
 impl MemoryProfile {
     /// What a system with this `vm.max_map_count` allows of the `objects_max` that are wanted.
     pub(super) fn choose(wanted: Profile, objects_max: u32, max_map_count: u64) -> Self {
-        let fitting = max_map_count.saturating_sub(MAPS_SPARED).max(MAPS_PER_OBJECT) / MAPS_PER_OBJECT;
-        let fitting = u32::try_from(fitting).unwrap_or(u32::MAX);
+        let fitting = fast_fitting(max_map_count);
         let layout = match wanted {
             Profile::Fast => Layout::Fast,
             Profile::Dense => Layout::Dense,
@@ -101,6 +112,21 @@ impl MemoryProfile {
     }
 }
 
+/// Objects that the fast layout has maps and address space for.
+fn fast_fitting(max_map_count: u64) -> u32 {
+    let fitting = max_map_count.saturating_sub(MAPS_SPARED).max(MAPS_PER_OBJECT) / MAPS_PER_OBJECT;
+    u32::try_from(fitting).unwrap_or(u32::MAX).min(FAST_MAX)
+}
+
+/// Memory in bytes that a component declares for its start; 0 if it is malformed, which compiling will find.
+pub(super) fn declared_memory_bytes(component: &[u8]) -> usize {
+    let memories = Parser::new(0).parse_all(component).map_while(Result::ok).filter_map(|payload| match payload {
+        Payload::MemorySection(section) => section.into_iter().map_while(Result::ok).map(|memory| memory.initial).max(),
+        _ => None,
+    });
+    usize::try_from(memories.max().unwrap_or(0).saturating_mul(WASM_PAGE_BYTES)).unwrap_or(usize::MAX)
+}
+
 /// This machine's `vm.max_map_count`; the kernel's default, where it does not tell.
 pub(super) fn max_map_count() -> u64 {
     let text = fs::read_to_string("/proc/sys/vm/max_map_count");
@@ -110,25 +136,27 @@ pub(super) fn max_map_count() -> u64 {
 /// An engine, and what its guests' memories may grow to.
 pub(super) struct SizedEngine {
     pub(super) engine: Engine,
+    pub(super) layout: Layout,
     pub(super) memory_bytes_max: usize,
 }
 
-/// The engines that run guests, by size of memory, the smallest first: one in the fast profile, one for each class of the
-/// dense one. Code compiled for one runs in all.
+/// The engines that run guests, by size of memory, the smallest first: one for each class of the dense layout, if that is
+/// the profile's, and last a fast one. Code compiled for one class runs in all of them.
 pub(super) fn running(config: &GuestConfig, profile: &MemoryProfile) -> wasmtime::Result<Vec<SizedEngine>> {
-    match profile.layout {
-        Layout::Fast => {
-            let engine = fast(config, profile.objects_max)?;
-            Ok(vec![SizedEngine { engine, memory_bytes_max: config.memory_bytes_max }])
-        }
-        Layout::Dense => {
-            let room = Room::new(profile.objects_max as usize);
+    let mut engines = Vec::new();
+    if profile.layout == Layout::Dense {
+        let room = Room::new(profile.objects_max as usize);
+        for class_bytes in CLASSES_BYTES {
+            engines.push(dense(config, class_bytes, &room)?);
             // A limit between two classes lowers the larger one.
-            let larger = CLASSES_BYTES.iter().position(|class| *class >= config.memory_bytes_max);
-            let classes = &CLASSES_BYTES[..larger.map_or(CLASSES_BYTES.len(), |at| at + 1)];
-            classes.iter().map(|class| dense(config, *class, &room)).collect()
+            if class_bytes >= config.memory_bytes_max {
+                break;
+            }
         }
     }
+    let engine = fast(config, profile.objects_max.min(fast_fitting(profile.max_map_count)))?;
+    engines.push(SizedEngine { engine, layout: Layout::Fast, memory_bytes_max: config.memory_bytes_max });
+    Ok(engines)
 }
 
 fn fast(config: &GuestConfig, objects: u32) -> wasmtime::Result<Engine> {
@@ -164,7 +192,7 @@ fn dense(config: &GuestConfig, class_bytes: usize, room: &Arc<Room>) -> wasmtime
         .with_host_memory(Arc::new(Slab::new(class_bytes, Arc::clone(room))))
         .max_wasm_stack(config.wasm_stack_bytes);
     let memory_bytes_max = class_bytes.min(config.memory_bytes_max);
-    Ok(SizedEngine { engine: Engine::new(&engine)?, memory_bytes_max })
+    Ok(SizedEngine { engine: Engine::new(&engine)?, layout: Layout::Dense, memory_bytes_max })
 }
 
 /// An engine that only compiles. It makes what [`running`] accepts: where memories come from has no part in it.
@@ -229,7 +257,10 @@ mod tests {
         check(Auto, 12_000, 65_530, Layout::Fast, 12_000);
         check(Auto, 14_334, 65_530, Layout::Fast, 14_334);
         check(Auto, 14_335, 65_530, Layout::Dense, 14_335);
-        check(Auto, 100_000, 1_048_576, Layout::Fast, 100_000);
+        check(Auto, 20_000, 1_048_576, Layout::Fast, 20_000);
+        // More maps are of no use where address space ends.
+        check(Auto, 100_000, 1_048_576, Layout::Dense, 100_000);
+        check(Fast, 100_000, 1_048_576, Layout::Fast, 24_000);
         check(Fast, 100_000, 65_530, Layout::Fast, 14_334);
         check(Dense, 64, 65_530, Layout::Dense, 64);
         // Even where maps are nearly gone, one object is.
@@ -245,9 +276,30 @@ mod tests {
     #[test]
     fn dense_has_classes_up_to_the_limit() {
         assert_eq!(sizes(Layout::Fast, 64 << 20), [64 << 20]);
-        assert_eq!(sizes(Layout::Dense, 64 << 20), [1 << 20, 2 << 20, 4 << 20, 16 << 20]);
-        assert_eq!(sizes(Layout::Dense, 4 << 20), [1 << 20, 2 << 20, 4 << 20]);
-        assert_eq!(sizes(Layout::Dense, 5 << 20), [1 << 20, 2 << 20, 4 << 20, 5 << 20]);
-        assert_eq!(sizes(Layout::Dense, 1 << 16), [1 << 16]);
+        assert_eq!(sizes(Layout::Dense, 64 << 20), [1 << 20, 2 << 20, 4 << 20, 16 << 20, 64 << 20]);
+        assert_eq!(sizes(Layout::Dense, 4 << 20), [1 << 20, 2 << 20, 4 << 20, 4 << 20]);
+        assert_eq!(sizes(Layout::Dense, 5 << 20), [1 << 20, 2 << 20, 4 << 20, 5 << 20, 5 << 20]);
+        assert_eq!(sizes(Layout::Dense, 1 << 16), [1 << 16, 1 << 16]);
+    }
+
+    #[test]
+    fn what_a_component_declares_is_found_in_its_modules() {
+        use wasm_encoder::{Component, MemorySection, MemoryType, Module, ModuleSection};
+        let mut memories = MemorySection::new();
+        memories.memory(MemoryType {
+            minimum: 17,
+            maximum: None,
+            memory64: false,
+            shared: false,
+            page_size_log2: None,
+        });
+        let mut module = Module::new();
+        module.section(&memories);
+        let mut component = Component::new();
+        component.section(&ModuleSection(&Module::new())).section(&ModuleSection(&module));
+        let bytes = component.finish();
+        assert_eq!(declared_memory_bytes(&bytes), 17 << 16);
+        assert_eq!(declared_memory_bytes(&bytes[..bytes.len() - 1]), 0);
+        assert_eq!(declared_memory_bytes(b"not wasm at all"), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! Memories of guests, one beside the other: where the objects of the dense profile live.
 //!
-//! A memory of its own map costs the kernel a map, which a process has some 65,000 of. So memories of the same greatest size
-//! lie in slots of large maps, with nothing between them: what a guest cannot address is its compiled code's to know, which
+//! A memory with maps of its own takes of what a process has some 65,000 of. So memories of the same greatest size lie in
+//! slots of large maps, with nothing between them: what a guest cannot address is its compiled code's to know, which
 //! compares each address with its memory's length. A slot that is given back loses its pages, not its place.
 
 use std::sync::Arc;

@@ -50,6 +50,8 @@ const METHODS: &[&str] = &[
     "shout",
     "raise_badly",
     "exhaust",
+    "reach",
+    "overreach",
 ];
 
 impl Guest for Plugin {
@@ -250,6 +252,12 @@ impl Probe {
                 }
                 Ok(NULL.to_vec())
             }
+            // The last byte of its memory, and what lies behind.
+            "reach" | "overreach" => {
+                let at = memory_end() - usize::from(METHODS[call.method as usize] == "reach");
+                let byte = peek(at);
+                Ok(vec![byte & 1])
+            }
             // Much memory, at once.
             "exhaust" => {
                 let filled = black_box(vec![1u8; 12 << 20]);
@@ -259,6 +267,22 @@ impl Probe {
         };
         outcome.completions.push(completion(call.id, result));
     }
+}
+
+#[cfg(target_arch = "wasm32")]
+fn memory_end() -> usize {
+    core::arch::wasm32::memory_size(0) << 16
+}
+
+/// Only as a guest is there such an end.
+#[cfg(not(target_arch = "wasm32"))]
+fn memory_end() -> usize {
+    unimplemented!("this is no guest")
+}
+
+fn peek(at: usize) -> u8 {
+    // SAFETY: in a guest every address is its own, or traps.
+    unsafe { black_box(at as *const u8).read_volatile() }
 }
 
 /// Recurses without touching memory, so that it is the host's stack that ends.
