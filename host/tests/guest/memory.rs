@@ -47,7 +47,7 @@ fn object_has_the_memory_that_it_was_registered_with() {
 #[test]
 fn memory_ends_where_it_ends() {
     let message = "guest trapped in `Probe.overreach`: out of bounds memory access";
-    poisons(config(), "overreach", message);
+    fails(config(), "overreach", message);
     let plugin = probe(config());
     let _neighbours: Vec<_> = (0..3).map(|_| Driven::new(&plugin)).collect();
     assert!(Driven::new(&plugin).call("reach").is_ok());
