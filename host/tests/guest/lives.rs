@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use steward_host::guest::{Birth, Guests, Plugin, PluginType, Releases};
+use steward_host::guest::{Birth, GuestConfig, Guests, Plugin, PluginType, Releases};
 use steward_objects::{Args, Call, Effect, Fault, Grant, Ident, Input, Outbox, Owner, Referent, Value, Why};
 use steward_wire::Token;
 
@@ -267,6 +267,33 @@ fn object_that_does_not_save_is_made_again_until_its_inputs_are_too_many() {
     assert_eq!(stone.poison(), expected);
 }
 
+/// It says that it saves, and cannot: each try costs a guest, which is made again, until there is too much to make it from.
+#[test]
+fn object_that_traps_while_it_is_saved_goes_on_and_is_made_again_until_its_inputs_are_too_many() {
+    let mut object = Living::new(&version("1.0.7001", "traps save..", &[]), "Changeling");
+    for sum in 1..=30 {
+        assert_eq!(object.int("add", &[Value::Int(1), padding(1_000)]), sum);
+    }
+    object.call("trap", &[Value::Int(1)]).unwrap_err();
+    // At 4, 8, 16 KiB, and the call that trapped.
+    let report = object.releases.report();
+    assert_eq!((report.traps, report.recovered), (4, 4));
+    // It cannot be moved either, and is as it was after the try.
+    object.replace(&second("changed....."), "Changeling");
+    assert_eq!(object.int("sum", &[]), 30);
+    let report = object.releases.report();
+    assert_eq!(report.not_moved_last.unwrap(), "object #3 stays with 1.0.7001: `save` trapped: unreachable executed");
+
+    // These count as traps in a row, too, but for a quiet minute.
+    object.advance(60_001);
+    (0..60).for_each(|_| drop(object.call("add", &[Value::Int(1), padding(1_000)]).unwrap()));
+    assert_eq!(object.int("sum", &[]), 90);
+    object.start("trap", &[Value::Int(1)]);
+    let expected = "guest trapped in `Changeling.trap`: unreachable executed; it cannot be made again: \
+                    it could not be saved";
+    assert_eq!(object.poison(), expected);
+}
+
 #[test]
 fn object_that_does_nothing_but_trap_is_slowed_down() {
     let mut object = Living::new(&first(), "Changeling");
@@ -466,6 +493,19 @@ fn tokens_are_held_through_a_move_and_those_that_the_new_version_forgets_are_let
     object.replace(&version("3.0.7001", "forgetful...", &[]), "Changeling");
     object.call("sum", &[]).unwrap();
     assert_eq!((object.out.held(), object.out.let_go_of()), (&[][..], &[Ident(8)][..]));
+}
+
+/// For a moment there are two guests of one object.
+#[test]
+fn objects_of_a_full_host_move_and_are_made_again() {
+    let guests = Guests::new(GuestConfig { objects_max: 1, ..config() }).unwrap();
+    let load = |bytes: &[u8]| guests.load("changeling", bytes).unwrap();
+    let changeling = component("changeling");
+    let mut object = Living::new(&load(&changeling), "Changeling");
+    object.replace(&load(&versions::version(&changeling, "2.0.7001", "changed.....", &[])), "Changeling");
+    assert_eq!(object.behaviour(), "changed.....");
+    object.call("trap", &[Value::Int(1)]).unwrap_err();
+    assert_eq!(object.int("sum", &[]), 0);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Plugins that come and go while a host runs, and what their objects live through meanwhile.
 
 use steward_client::{Error, Manager};
-use steward_test_support::{HostOptions, component, spawn_host, version};
+use steward_host::{Registration, Source};
+use steward_test_support::{HostOptions, component, plugin, spawn_host, version};
 use steward_wire::Effect;
 
 use super::load::{self, Load};
@@ -121,6 +122,23 @@ async fn component_comes_in_parts_or_as_an_argument() {
         admin.unregister("Changeling", false).await.unwrap();
         admin.unregister("Stone", false).await.unwrap();
     }
+}
+
+/// One object for everybody shows the methods that its type has now.
+#[tokio::test]
+async fn singleton_of_a_replaced_type_shows_its_new_methods() {
+    let of = Source::Plugin { plugin: plugin("changeling"), typeid: "Changeling".into() };
+    let single = Source::Singleton { typeid: "Changeling".into(), args: vec![0x82, 0x80, 0xa0] };
+    let types = vec![Registration::new("Changeling", of), Registration::new("the_sum", single)];
+    let host = spawn_host(HostOptions { types, ..HostOptions::default() });
+    host.keeps(1);
+    let manager = host.manager().await;
+    let single = manager.create("the_sum", ()).await.unwrap();
+    assert_eq!(single.call::<i64>("bravo_method", ()).await.unwrap(), 2);
+    let renamed = version(&component("changeling"), "2.0.7001", "changed.....", &[("bravo_method", "gamma_method")]);
+    manager.register(&renamed, true).await.unwrap();
+    assert_eq!(single.call::<i64>("gamma_method", ()).await.unwrap(), 2);
+    assert_eq!(refused(single.call::<i64>("bravo_method", ()).await.unwrap_err()), "NotExposed");
 }
 
 /// Proxies know methods by numbers. A number means the same in every type that ever has the name.

@@ -139,6 +139,9 @@ struct Saved {
 
 impl From<Changeling> for Saved {
     fn from(Changeling { sum, kept, asked, .. }: Changeling) -> Self {
+        if behaves("traps save..") {
+            panic!("as asked");
+        }
         Self { sum, kept, asked, behaviour: behaviour().to_owned() }
     }
 }
