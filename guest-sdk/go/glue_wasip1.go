@@ -3,7 +3,6 @@
 package guest
 
 import (
-	"runtime/debug"
 	"unsafe"
 
 	"steward.dev/guest/internal/world"
@@ -36,16 +35,11 @@ func adapterLines(buffer unsafe.Pointer, length uint32)
 // lines is the adapter's. The host cuts longer ones.
 var lines [4096]byte
 
-// collectorPercent makes the collector run for the first time when the heap has some 500 KiB. Go's own 4 MiB would be touched by every
-// object that lives long enough.
-const collectorPercent = 12
-
 func init() {
 	adapterLines(unsafe.Pointer(&lines), uint32(len(lines)))
 	world.Log = func(level uint8, message string) {
 		hostLog(uint32(level), unsafe.Pointer(unsafe.StringData(message)), uint32(len(message)))
 	}
-	debug.SetGCPercent(collectorPercent)
 }
 
 // address is a pointer as the host sees it.
@@ -344,6 +338,7 @@ func objectStep(
 		give(input.Item)
 	}
 	putOutcome(outcome)
+	afterStep()
 	return unsafe.Pointer(&resultMemory)
 }
 

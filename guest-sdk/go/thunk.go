@@ -10,16 +10,31 @@ func fast[P any](function any) thunk {
 	if made := fastNone[P](function); made != nil {
 		return made
 	}
-	if made := fastOne[P](function, func(m *method, item []byte) (Any, error) { return Any{string(item)}, nil }); made != nil {
+	if made := fastOne[P](function, func(_ *method, item []byte) (Any, error) { return Any{string(item)}, nil }); made != nil {
 		return made
 	}
 	if made := fastOne[P](function, argument(decodeInt)); made != nil {
+		return made
+	}
+	if made := fastOne[P](function, argument(decodeUint)); made != nil {
+		return made
+	}
+	if made := fastOne[P](function, argument(decodeGoInt)); made != nil {
 		return made
 	}
 	if made := fastOne[P](function, argument(decodeText)); made != nil {
 		return made
 	}
 	return fastOne[P](function, argument(decodeFloat))
+}
+
+// decodeGoInt is for int, which has 64 bits wherever this runs.
+func decodeGoInt(r *reader) (int, error) {
+	value, err := decodeInt(r)
+	if err == nil && int64(int(value)) != value {
+		err = errRange
+	}
+	return int(value), err
 }
 
 // argument decodes the only argument.
