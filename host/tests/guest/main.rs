@@ -2,6 +2,7 @@
 //!
 //! `probe` (tests/guests/probe) does whatever it is asked to, however rude.
 
+mod frozen;
 mod lives;
 mod loading;
 mod memory;
