@@ -16,6 +16,9 @@ use steward_wire::Value;
 /// Objects that are made before anything is measured: what the first set up for all is not what one costs.
 const WARM: u64 = 100;
 
+/// Calls that wait while others are measured: as many as an object may have, less one.
+const PARKED: u64 = 9_999;
+
 /// What a plugin's objects cost.
 #[derive(Parser)]
 struct Options {
@@ -31,6 +34,9 @@ struct Options {
     /// auto, fast or dense.
     #[arg(long, default_value = "auto")]
     profile: Profile,
+    /// A method without arguments that waits: the step is measured once more while thousands of its calls do.
+    #[arg(long)]
+    parks: Option<String>,
     /// Memory of an object.
     #[arg(long)]
     memory_bytes: Option<usize>,
@@ -51,7 +57,11 @@ fn main() {
     let place =
         plugin.types().iter().position(|kind| kind.info().typeid == options.typeid).expect("the plugin has TYPEID");
     let methods = &plugin.types()[place].info().methods;
-    let method = methods.iter().position(|known| known.name == options.method).expect("the type has METHOD");
+    let number = |name: &str| {
+        let number = methods.iter().position(|known| known.name == name).expect("the type has METHOD");
+        u16::try_from(number).expect("methods are few")
+    };
+    let method = number(&options.method);
     let create = |ident| {
         let birth = Birth { tenant: "default", ident: Ident(ident), now_ms: 0, seed: 0 };
         plugin.create(place, Args::none(), birth, &mut Outbox::new(1)).expect("the object is made")
@@ -60,15 +70,15 @@ fn main() {
         options.int.map(|int| Value::List(vec![Value::List(vec![Value::Int(int)]), Value::Map(Vec::new())]).to_vec());
     let args = || arguments.as_ref().map_or(Args::none(), |item| Args::new(item, false));
     let mut out = Outbox::new(0);
-    let mut step = |referent: &mut Box<dyn Referent>, id| {
+    let mut call = |referent: &mut Box<dyn Referent>, id, method, args| {
         let owner = Owner { session: 1, thread: 1 };
-        let method = u16::try_from(method).expect("methods are few");
         out.clear(0, 4096);
-        let call = Call { id, facet: 0, method, owner, now_ms: 0, seed: 0, args: args() };
+        let call = Call { id, facet: 0, method, owner, now_ms: 0, seed: 0, args };
         referent.step(Input::Call(call), &mut out);
         assert!(out.poisoned().is_none(), "{:?}", out.poisoned());
         out.replies().len()
     };
+    let mut step = |referent: &mut Box<dyn Referent>, id| call(referent, id, method, args());
 
     let mut warm: Vec<_> = (0..WARM).map(create).collect();
     warm.iter_mut().for_each(|referent| assert_eq!(step(referent, 1), 1, "METHOD answers"));
@@ -92,16 +102,7 @@ fn main() {
     println!("process: {} MiB resident and in page tables, {} maps", (resident + tables) >> 20, maps());
     println!("maps: {:.2} an object", maps().saturating_sub(maps_before) as f64 / f64::from(objects));
 
-    let mut fastest = f64::INFINITY;
-    for _ in 0..10 {
-        const STEPS: u64 = 50_000;
-        let started = cpu();
-        for id in 0..STEPS {
-            step(&mut kept[0], id + 2);
-        }
-        fastest = fastest.min((cpu() - started).as_nanos() as f64 / STEPS as f64);
-    }
-    println!("step: {fastest:.0} ns");
+    println!("step: {:.0} ns", hot(|id| step(&mut kept[0], id + 2)));
     let mut fastest = Duration::MAX;
     for round in 0..5 {
         let started = cpu();
@@ -109,9 +110,26 @@ fn main() {
         fastest = fastest.min((cpu() - started) / objects);
     }
     println!("step of all in turn: {fastest:?}");
+    if let Some(parks) = &options.parks {
+        let (parks, alone) = (number(parks), hot(|id| step(&mut kept[0], id)));
+        (0..PARKED).for_each(|id| assert_eq!(call(&mut kept[0], 2_000_000 + id, parks, Args::none()), 0, "it waits"));
+        let beside = hot(|id| call(&mut kept[0], 3_000_000 + id, method, args()));
+        println!("step beside {PARKED} parked: {beside:.0} ns, {:.2}x of {alone:.0} ns", beside / alone);
+    }
     let started = cpu();
     drop(kept);
     println!("drop: {:?} each", (cpu() - started) / objects);
+}
+
+/// Nanoseconds of CPU that a step takes when nothing else runs.
+fn hot(mut step: impl FnMut(u64) -> usize) -> f64 {
+    const STEPS: u64 = 50_000;
+    let round = |_| {
+        let started = cpu();
+        (0..STEPS).for_each(|id| assert_eq!(step(id), 1, "METHOD answers"));
+        (cpu() - started).as_nanos() as f64 / STEPS as f64
+    };
+    (0..10).map(round).fold(f64::INFINITY, f64::min)
 }
 
 /// CPU time of this thread, which others on a busy machine do not add to.
