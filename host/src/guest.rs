@@ -165,6 +165,9 @@ pub enum GuestError {
     /// It is not a component, uses features that are off, imports what is not lent, or lacks what the world exports.
     #[error("not a plugin: {0}")]
     Invalid(String),
+    /// It was built for a version of the plugin world that this host does not serve.
+    #[error("{0}")]
+    OtherWorld(String),
     /// It needs more memory, or was to be given more, than an object may have.
     #[error("an object would have {bytes} bytes of memory, limit is {limit}")]
     Memory {
@@ -336,9 +339,14 @@ impl Guests {
                 artefact
             }
         };
-        let component = artefact.load(&sized.engine).map_err(GuestError::invalid)?;
-        let pre = linker.instantiate_pre(&component).map_err(GuestError::invalid)?;
-        let pre = bindings::PluginPre::new(pre).map_err(GuestError::invalid)?;
+        let compiled = artefact.load(&sized.engine).map_err(GuestError::invalid)?;
+        // What the linker says of a world that is not served names its interfaces, one at a time.
+        let misfit = |error| match steward_build::inspect(component).ok().and_then(|made| made.other_world()) {
+            Some(other) => GuestError::OtherWorld(other),
+            None => GuestError::invalid(error),
+        };
+        let pre = linker.instantiate_pre(&compiled).map_err(misfit)?;
+        let pre = bindings::PluginPre::new(pre).map_err(misfit)?;
 
         let who = |typeid| Who {
             runtime: Arc::clone(runtime),

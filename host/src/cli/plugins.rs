@@ -46,10 +46,7 @@ pub(crate) fn load(guests: &Guests, file: &Path) -> Result<Arc<Plugin>, Failure>
     let component = std::fs::read(file).map_err(|error| unreadable(file, &error))?;
     let name = file.file_stem().unwrap_or_default().to_string_lossy();
     guests.load(&name, &component).map_err(|error| {
-        // What the linker says of a world that is not served names its interfaces, one at a time.
-        let other_world = steward_build::inspect(&component).ok().and_then(|made| made.other_world());
-        let why = other_world.unwrap_or_else(|| error.to_string());
-        Failure::new(Status::Refused, "BadPlugin", format!("{}: {why}", file.display()))
+        Failure::new(Status::Refused, "BadPlugin", format!("{}: {error}", file.display()))
             .hint(format!("`steward check {}` says more", file.display()))
     })
 }

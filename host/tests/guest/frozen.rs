@@ -25,6 +25,17 @@ fn plugin_of_world_0_1_0_is_served() {
     assert_eq!(object.call("count"), Ok(vec![2]));
 }
 
+#[test]
+fn plugin_of_a_world_that_is_not_served_is_told_so() {
+    // The names of what it imports and exports, made those of a later version.
+    let mut later = WORLD_0_1_0.to_vec();
+    let (now, then) = (b"@0.1.0", b"@0.2.0");
+    let places: Vec<_> = (0..later.len() - now.len()).filter(|at| later[*at..].starts_with(now)).collect();
+    places.into_iter().for_each(|at| later[at..at + then.len()].copy_from_slice(then));
+    let refused = Guests::new(config()).unwrap().load("later", &later).unwrap_err();
+    assert_eq!(refused.to_string(), "plugin was built for world 0.2, this host serves 0.1");
+}
+
 /// Plugins that people have built know it as it was. What comes later stands in a folder of its own.
 #[test]
 fn released_worlds_do_not_change() {
