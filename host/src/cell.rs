@@ -38,6 +38,8 @@ use crate::waits;
 
 /// Inputs drained in one go before the turn is handed to the pool, so that a lane is not held up by one busy object.
 const STEPS_PER_TURN: usize = 64;
+/// Arguments that may wait for a busy object even if the tenant keeps too much: who is to read and to remove must be let in.
+const SMALL_ARGS_BYTES: usize = 1 << 10;
 /// Room that a thread's outbox keeps between steps: large results come again, and few threads step.
 const OUTBOX_BYTES_KEPT_MAX: usize = 4 << 20;
 
@@ -344,7 +346,8 @@ impl Cell {
             let queue = inbox.queue.get_or_insert_default();
             let work = match work {
                 Work::Call(call) => {
-                    let budget = self.tenant.budget.allows(call.args.len());
+                    let bytes = call.args.len();
+                    let budget = if bytes > SMALL_ARGS_BYTES { self.tenant.budget.allows(bytes) } else { Ok(()) };
                     let full = queue.len() >= self.tenant.shared.limits.inbox_max;
                     let busy = || Fault::refused("Busy", format!("object {} has too much to do", self.ident)).retry();
                     if let Err(fault) = if full { Err(busy()) } else { budget } {

@@ -32,10 +32,14 @@ async fn tenant_has_so_many_objects_and_no_more() {
 
 #[tokio::test]
 async fn tenant_stores_so_much_and_no_more() {
-    let host = host(|limits| limits.tenant_bytes_max = 100_000);
+    let mut options = HostOptions { plugins: &["leaderboard"], ..HostOptions::default() };
+    options.limits.tenant_bytes_max = 100_000;
+    let host = spawn_host(options);
     let manager = host.manager().await;
     let queue = manager.queue::<String>(0).await.expect("made");
     let list = manager.list::<String>().await.expect("made");
+    // Every call of it waits for a thread of the pool.
+    let board = manager.create("Leaderboard", ()).await.expect("made");
     let item = "x".repeat(10_000);
     let mut stored = 0;
     let error = loop {
@@ -47,12 +51,18 @@ async fn tenant_stores_so_much_and_no_more() {
     assert_eq!((error.effect(), error.kind(), error.is_retryable()), (Effect::Refused, "OverQuota", true));
     assert!(error.message().contains("100000"), "{error} should say the limit");
     assert!((8..=9).contains(&stored), "{stored} items of 10,000 bytes were stored within 100,000");
+    for _ in 0..200 {
+        if list.append(&"z".repeat(100)).await.is_err() {
+            break;
+        }
+    }
+    assert!(board.call::<Vec<(u64, String, f64)>>("top", (3,)).await.expect("served").is_empty());
     let made = manager.create("list", ([&item],)).await.expect_err("full");
     for refused in [list.append(&item).await.expect_err("full"), made] {
         assert!(refused.is("OverQuota"), "{refused}");
     }
     // What reads or removes is served, and makes room.
-    assert_eq!(list.len().await.expect("served"), 0);
+    list.clear().await.expect("served");
     assert_eq!(queue.get().await.expect("an item"), item);
     list.append(&item).await.expect("there is room");
     drop(queue);
