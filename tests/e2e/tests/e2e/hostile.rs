@@ -181,3 +181,22 @@ async fn uploads_that_are_no_plugin_are_refused_and_the_lane_lives() {
     }
     client.call(Ident::HOST, "ping", &[]).await.expect("the lane lives");
 }
+
+/// A client asks for a large reply and does not read its stream, of which a window of 1.25 MB leaves all the same. Its small calls
+/// are answered meanwhile: what is left of the large one is less than what may wait.
+#[tokio::test]
+async fn small_call_does_not_wait_for_a_large_reply_that_nobody_reads() {
+    let host = spawn_host(HostOptions::default());
+    let mut client = RawClient::connect(&host, host.quic()).await;
+    let list = client.create("list", &[]).await.expect("a list");
+    for _ in 0..3 {
+        client.call(list, "append", &[Value::Text("x".repeat(600 << 10))]).await.expect("appended");
+    }
+    client.seq += 1;
+    let large = call_frame(client.seq, list, "copy", &[], None);
+    client.send(&large).await.expect("sent");
+    for length in [3; 3] {
+        let answer = soon("a small reply", client.call(list, "__len__", &[])).await;
+        assert_eq!(answer.expect("it is answered"), Value::Int(length.into()));
+    }
+}
