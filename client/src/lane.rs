@@ -200,8 +200,12 @@ impl Lane {
             let state = session.state.lock();
             (state.closing, state.draining.clone())
         };
-        if closing {
-            lane.linger().await;
+        // One that is going away has said its goodbye already.
+        let is_over = closing && ended.is_ok() && (draining.is_some() || lane.is_seen_off().await);
+        if is_over {
+            if let Some(quic) = &lane.quic {
+                quic.close(0u32.into(), b"goodbye");
+            }
             return Ok("session was closed".into());
         }
         let cause = match &ended {
@@ -232,15 +236,22 @@ impl Lane {
         }
     }
 
-    /// Gives the host a moment to read the goodbye: closing a QUIC connection throws away what is on its way.
-    async fn linger(&mut self) {
-        let Some(quic) = self.quic.clone() else { return };
+    /// Waits until the host has read the goodbye, which it answers with its own: what is closed before it is read throws away
+    /// what is on its way, over QUIC always and on a Unix socket if a reply comes meanwhile. False if the connection is lost
+    /// first. Replies are passed over, since they cannot be acknowledged any more.
+    async fn is_seen_off(&mut self) -> bool {
         self.session.state.lock().finish();
-        // The host ends the stream or the connection once it has read the goodbye.
-        let read_to_end =
-            async { while let Ok(1..) = std::future::poll_fn(|cx| self.frames.poll_discard(cx)).await {} };
-        let _ = tokio::time::timeout(Duration::from_secs(1), read_to_end).await;
-        quic.close(0u32.into(), b"goodbye");
+        loop {
+            match self.frames.next(self.session.limits.reply_bytes_max).map(|body| body.map(HostFrame::read)) {
+                Ok(Some(Ok(HostFrame::Goodbye { .. }))) => return true,
+                Ok(Some(Ok(_))) => {}
+                Ok(None) => match std::future::poll_fn(|cx| self.frames.poll_fill(cx)).await {
+                    Ok(1..) => {}
+                    Ok(0) | Err(_) => return false,
+                },
+                Ok(Some(Err(_))) | Err(_) => return false,
+            }
+        }
     }
 
     /// One poll: sends, receives, and looks at the timers until nothing moves. Nothing here is lost when the task is
@@ -345,14 +356,6 @@ impl Lane {
             }
         }
         Ok(moved)
-    }
-}
-
-impl Frames {
-    /// Reads on without looking.
-    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        (self.start, self.end) = (0, 0);
-        self.poll_fill(cx)
     }
 }
 

@@ -556,6 +556,8 @@ impl Session {
         match (state.core.ended(), &state.draining) {
             (Some(ending), _) => Err(self.shared.lost(&ending.cause)),
             (None, Some(reason)) => Err(self.shared.lost(&format!("host is going away: {reason}"))),
+            // It would come behind the goodbye.
+            (None, None) if state.closing => Err(self.shared.lost("session was closed")),
             (None, None) => Ok(()),
         }
     }
@@ -717,13 +719,21 @@ impl Session {
         };
         lane.into_iter().for_each(Waker::wake);
     }
+}
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.shared.goodbye();
+    }
+}
+
+impl Shared {
     /// Ends the session in good order and waits for that, a second at most.
     pub(crate) async fn close(&self) {
         self.goodbye();
         loop {
-            let ended = self.shared.ended.notified();
-            if self.shared.state.lock().core.ended().is_some() {
+            let ended = self.ended.notified();
+            if self.state.lock().core.ended().is_some() {
                 return;
             }
             ended.await;
@@ -732,7 +742,7 @@ impl Session {
 
     fn goodbye(&self) {
         let lanes: Vec<Waker> = {
-            let mut state = self.shared.state.lock();
+            let mut state = self.state.lock();
             if !state.closing {
                 state.closing = true;
                 state.put(|core, out| {
@@ -741,21 +751,17 @@ impl Session {
                         ClientFrame::Goodbye.put(None, out);
                     }
                 });
+                // At once if it can be: the lane's task may never run again, in a program that ends with this.
+                if let Some(pipe) = &mut state.pipes[Which::Main as usize] {
+                    let _ = pipe.poll_flush(&mut Context::from_waker(Waker::noop()));
+                }
             }
             [Which::Main, Which::Bulk].into_iter().filter_map(|which| state.lane(which)).collect()
         };
         lanes.into_iter().for_each(Waker::wake);
-        self.shared.closing.notify_one();
+        self.closing.notify_one();
     }
-}
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.goodbye();
-    }
-}
-
-impl Shared {
     /// Sends a frame on a stream of its own. Should that fail the connection is lost, and the next one sends it again.
     pub(crate) async fn send_stream(&self, frame: Bytes) {
         let Some(quic) = self.state.lock().quic.clone() else { return };

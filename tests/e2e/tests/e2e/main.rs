@@ -6,6 +6,7 @@ mod deadlocks;
 mod deaths;
 mod delivery;
 mod floors;
+mod goodbyes;
 mod guards;
 mod hostile;
 mod lifetimes;
@@ -32,6 +33,7 @@ fn client_process() {
         "start a host" => own_host::play(&role),
         "serve" | "serve short" => stops::play_host(&role),
         "write late" => stops::play_writer(&role),
+        name if name.starts_with("leave ") => goodbyes::play(&role),
         _ => deaths::play(&role),
     }
 }
