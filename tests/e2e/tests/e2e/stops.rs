@@ -18,13 +18,17 @@ const LEASE_MS: u64 = 2_000;
 /// Descriptors of a host that is to run out of them.
 const DESCRIPTORS: u64 = 64;
 
-/// The role `serve`: a host in a process of its own. `serve short`: one with few descriptors.
+/// The role `serve`: a host in a process of its own. `serve short`: one with few descriptors. `serve hasty`: one with little
+/// patience for those who sign in.
 pub(crate) fn play_host(role: &Role) {
     let mut options = HostOptions::default();
     options.limits.lease_ms = LEASE_MS;
     if role.name == "serve short" {
         let few = Rlimit { current: Some(DESCRIPTORS), maximum: Some(DESCRIPTORS) };
         setrlimit(Resource::Nofile, few).expect("less is always allowed");
+        options.limits.sign_in_ms = 500;
+    }
+    if role.name == "serve hasty" {
         options.limits.sign_in_ms = 500;
     }
     let host = spawn_host(options);
@@ -62,26 +66,39 @@ pub(crate) fn play_writer(role: &Role) {
     });
 }
 
-struct HostProcess {
-    process: ClientProcess,
-    address: String,
+pub(crate) struct HostProcess {
+    pub(crate) process: ClientProcess,
+    pub(crate) address: String,
+    /// By the other transport.
+    other_address: String,
     authkey: AuthKey,
 }
 
 impl HostProcess {
-    fn start(role: &str, over_quic: bool) -> Self {
+    pub(crate) fn start(role: &str, over_quic: bool) -> Self {
         let process = ClientProcess::start_alone(role);
         let (unix, quic, key) = (process.line(), process.line(), process.line());
         let authkey = AuthKey::from_hex(&key).expect("a key in hex");
-        Self { process, address: if over_quic { quic } else { unix }, authkey }
+        let (address, other_address) = if over_quic { (quic, unix) } else { (unix, quic) };
+        Self { process, address, other_address, authkey }
     }
 
     fn options(&self) -> ConnectOptions {
         ConnectOptions::new().authkey(self.authkey.clone())
     }
 
-    async fn manager(&self) -> Manager {
+    pub(crate) async fn manager(&self) -> Manager {
         self.options().connect(&self.address).await.expect("the host lets its admin in")
+    }
+
+    /// The processor time that it has taken so far.
+    fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("it runs");
+        let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
+        let mut ticks = fields.split_whitespace().skip(11).map(|field| field.parse::<u64>().expect("a number"));
+        let (user, system) = (ticks.next().expect("utime"), ticks.next().expect("stime"));
+        Duration::from_secs(1) * u32::try_from(user + system).expect("little")
+            / u32::try_from(rustix::param::clock_ticks_per_second()).expect("little")
     }
 }
 
@@ -207,6 +224,7 @@ async fn host_without_descriptors_serves_who_is_in_and_then_newcomers() {
     let host = HostProcess::start("serve short", false);
     let manager = host.manager().await;
     let queue = manager.queue::<u32>(0).await.expect("made");
+    let (cpu, start) = (host.cpu(), Instant::now());
     let mut silent = Vec::new();
     for _ in 0..2 * DESCRIPTORS {
         // The system takes them, the host has no descriptors for all of them.
@@ -214,10 +232,16 @@ async fn host_without_descriptors_serves_who_is_in_and_then_newcomers() {
     }
     queue.put(&1).await.expect("put");
     assert_eq!(queue.get().await.expect("an item"), 1);
+    // What comes by QUIC needs no descriptor.
+    let by_quic = soon("a newcomer by QUIC", host.options().connect(&host.other_address)).await.expect("let in");
+    by_quic.ping().await.expect("served");
     // Who says nothing is shown out in time, and others come in; who comes meanwhile waits.
     let newcomer = soon("a newcomer", host.manager()).await;
     newcomer.ping().await.expect("served");
+    let (cpu, time) = (host.cpu() - cpu, start.elapsed());
+    assert!(cpu < time / 2, "it rested, and did not spend {cpu:?} of {time:?} on trying");
     drop(silent);
+    by_quic.close().await;
     let shut = soon("the shutdown", manager.shutdown()).await;
     shut.expect("the host ends");
     newcomer.close().await;
