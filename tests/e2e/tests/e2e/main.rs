@@ -33,7 +33,7 @@ fn client_process() {
     let Some(role) = role() else { return };
     match role.name.as_str() {
         "start a host" => own_host::play(&role),
-        "serve" | "serve short" | "serve hasty" => stops::play_host(&role),
+        "serve" | "serve short" | "serve hasty" | "serve brief" => stops::play_host(&role),
         "write late" => stops::play_writer(&role),
         name if name.starts_with("leave ") => goodbyes::play(&role),
         _ => deaths::play(&role),

@@ -15,11 +15,13 @@ use crate::on_both;
 
 /// Longer than it takes a host to see that it was paused.
 const LEASE_MS: u64 = 2_000;
+/// Shorter than the longest pause that a host with a long lease does not notice.
+const BRIEF_MS: u64 = 1_400;
 /// Descriptors of a host that is to run out of them.
 const DESCRIPTORS: u64 = 64;
 
 /// The role `serve`: a host in a process of its own. `serve short`: one with few descriptors. `serve hasty`: one with little
-/// patience for those who sign in.
+/// patience for those who sign in. `serve brief`: one with a lease as short as a pause that might not be noticed.
 pub(crate) fn play_host(role: &Role) {
     let mut options = HostOptions::default();
     options.limits.lease_ms = LEASE_MS;
@@ -28,8 +30,10 @@ pub(crate) fn play_host(role: &Role) {
         setrlimit(Resource::Nofile, few).expect("less is always allowed");
         options.limits.sign_in_ms = 500;
     }
-    if role.name == "serve hasty" {
-        options.limits.sign_in_ms = 500;
+    match &*role.name {
+        "serve hasty" => options.limits.sign_in_ms = 500,
+        "serve brief" => options.limits.lease_ms = BRIEF_MS,
+        _ => {}
     }
     let host = spawn_host(options);
     for line in [host.unix(), host.quic(), &**host.authkey.to_hex()] {
@@ -124,6 +128,7 @@ async fn stop(process: &ClientProcess) {
 
 on_both! {
     pause_of_the_host_costs_nobody_a_lock => host_pauses;
+    pause_of_the_host_ends_no_session_however_short_the_lease => host_pauses_briefly;
     stopped_client_loses_its_lock_and_does_no_harm_with_it => client_pauses;
     calls_to_a_host_that_stopped_for_good_end_as_unknown => host_stops;
 }
@@ -162,6 +167,29 @@ async fn host_pauses(over_quic: bool) {
     drop((value, lock, same));
     manager.close().await;
     other.close().await;
+    host.process.finish();
+}
+
+/// Also of a client that says nothing meanwhile, which the host looks at before it reads anything.
+async fn host_pauses_briefly(over_quic: bool) {
+    let host = HostProcess::start("serve brief", over_quic);
+    let mut client = RawClient::open(&host.address).await.expect("the host listens");
+    client.sign_in("default", "default", host.authkey.as_bytes()).await.expect("signed in");
+    let lock = client.create("Lock", &[]).await.expect("made");
+    client.call(lock, "acquire", &[]).await.expect("free");
+    stop(&host.process).await;
+    let start = Instant::now();
+    let pause = Duration::from_millis(BRIEF_MS + 50);
+    until("its lease is over by any clock", async || (start.elapsed() > pause).then_some(())).await;
+    signal(&host.process, Signal::CONT);
+    // A name that goes by itself shows that the host has looked.
+    let manager = host.manager().await;
+    drop(manager.create_named_for("idle", Duration::from_millis(1), "list", ()).await.expect("made"));
+    let objects = async || manager.number_of_objects().await.expect("answered");
+    until("the host looks", async || (objects().await == 1).then_some(())).await;
+    client.call(lock, "release", &[]).await.expect("the host took nothing away from anybody");
+    manager.close().await;
+    drop(client);
     host.process.finish();
 }
 
