@@ -238,18 +238,37 @@ impl Lane {
 
     /// Waits until the host has read the goodbye, which it answers with its own: what is closed before it is read throws away
     /// what is on its way, over QUIC always and on a Unix socket if a reply comes meanwhile. False if the connection is lost
-    /// first. Replies are passed over, since they cannot be acknowledged any more.
+    /// first.
     async fn is_seen_off(&mut self) -> bool {
         self.session.state.lock().finish();
+        std::future::poll_fn(|cx| self.poll_seen_off(cx)).await
+    }
+
+    /// Replies are passed over, since they cannot be acknowledged any more; but they are read, those on streams of their own,
+    /// too: a host that does not get rid of them reads no further.
+    fn poll_seen_off(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        // Takes over streams that were opened meanwhile.
+        if let Poll::Ready(Err(_)) = self.poll_send(cx) {
+            return Poll::Ready(false);
+        }
+        self.bulk.retain_mut(|frames| {
+            loop {
+                match frames.poll_discard(cx) {
+                    Poll::Ready(Ok(1..)) => {}
+                    Poll::Ready(Ok(0) | Err(_)) => return false,
+                    Poll::Pending => return true,
+                }
+            }
+        });
         loop {
             match self.frames.next(self.session.limits.reply_bytes_max).map(|body| body.map(HostFrame::read)) {
-                Ok(Some(Ok(HostFrame::Goodbye { .. }))) => return true,
+                Ok(Some(Ok(HostFrame::Goodbye { .. }))) => return Poll::Ready(true),
                 Ok(Some(Ok(_))) => {}
-                Ok(None) => match std::future::poll_fn(|cx| self.frames.poll_fill(cx)).await {
+                Ok(None) => match ready!(self.frames.poll_fill(cx)) {
                     Ok(1..) => {}
-                    Ok(0) | Err(_) => return false,
+                    Ok(0) | Err(_) => return Poll::Ready(false),
                 },
-                Ok(Some(Err(_))) | Err(_) => return false,
+                Ok(Some(Err(_))) | Err(_) => return Poll::Ready(false),
             }
         }
     }
@@ -356,6 +375,14 @@ impl Lane {
             }
         }
         Ok(moved)
+    }
+}
+
+impl Frames {
+    /// Reads on without looking.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        (self.start, self.end) = (0, 0);
+        self.poll_fill(cx)
     }
 }
 

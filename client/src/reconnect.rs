@@ -15,7 +15,7 @@ use crate::session::{Shared, now_ms};
 /// up to the second of these.
 const BACK_OFF: Duration = Duration::from_millis(10);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
-/// How long a closed session tries to have its goodbye heard.
+/// How long whoever closes a session waits for its goodbye to be heard.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
 /// Ends the session should its runtime be shut down under it, so that no caller waits for ever.
@@ -64,12 +64,15 @@ pub(crate) async fn serve(session: Arc<Shared>, dialer: Arc<Dialer>, mut frames:
     }
 }
 
-/// Waits until nobody uses the session any more, and as long as it may take to say goodbye.
+/// Waits until nobody uses the session any more, and then for a lease: after that a goodbye is of no use.
 async fn closed(session: &Shared) {
     loop {
         let told = session.closing.notified();
         if session.state.lock().closing {
-            return tokio::time::sleep(GOODBYE_MAX).await;
+            tokio::time::sleep(GOODBYE_MAX).await;
+            session.leave();
+            let lease = Duration::from_millis(session.limits.lease_ms);
+            return tokio::time::sleep(lease.saturating_sub(GOODBYE_MAX)).await;
         }
         told.await;
     }

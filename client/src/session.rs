@@ -123,6 +123,8 @@ pub(crate) struct State {
     pub(crate) draining: Option<String>,
     /// Nobody uses this session any more: the lanes end when everything is sent.
     pub(crate) closing: bool,
+    /// Whoever closes it waits no longer, heard or not.
+    left: bool,
 }
 
 impl State {
@@ -195,7 +197,7 @@ pub(crate) struct Shared {
     /// Permits for calls that run, and for those that may park. A call's permit comes back with its reply.
     running: Semaphore,
     parked: Semaphore,
-    /// Told when the session has ended.
+    /// Told when the session has ended, or is waited for no longer.
     ended: Notify,
     /// Told when the session is to end soon: whoever makes connections stops.
     pub(crate) closing: Notify,
@@ -470,6 +472,7 @@ impl Session {
                 is_owed_timed: false,
                 draining: None,
                 closing: false,
+                left: false,
             }),
             running: Semaphore::new(limits.calls_running_max.clamp(1, Semaphore::MAX_PERMITS)),
             parked: Semaphore::new(limits.calls_parked_max.clamp(1, Semaphore::MAX_PERMITS)),
@@ -772,11 +775,20 @@ impl Shared {
         self.goodbye();
         loop {
             let ended = self.ended.notified();
-            if self.state.lock().core.ended().is_some() {
-                return;
+            {
+                let state = self.state.lock();
+                if state.left || state.core.ended().is_some() {
+                    return;
+                }
             }
             ended.await;
         }
+    }
+
+    /// Lets those go who wait for the goodbye to be heard. It is said on.
+    pub(crate) fn leave(&self) {
+        self.state.lock().left = true;
+        self.ended.notify_waiters();
     }
 
     fn goodbye(&self) {

@@ -167,6 +167,22 @@ async fn goodbye_is_said_again_when_its_connection_is_lost() {
     stage.has_heard().await;
 }
 
+/// Whoever closes the session waits a second for that, and the session longer.
+#[tokio::test]
+async fn goodbye_is_said_as_soon_as_there_is_a_connection_again() {
+    let stage = Stage::set(false).await;
+    let relay = Relay::before(&stage.address).await;
+    let manager = stage.host.connect(relay.address()).await;
+    let proxies = take_both(&manager).await;
+    relay.part();
+    until("the client notices", async || (!manager.is_connected()).then_some(())).await;
+    soon("the end of a vain wait", manager.close()).await;
+    drop(proxies);
+    assert_eq!(stage.host.counters("default").sessions, 2);
+    relay.cut();
+    stage.has_heard().await;
+}
+
 async fn program(over_quic: bool, how: &str) {
     let stage = Stage::set(over_quic).await;
     ClientProcess::start(&stage.host, &stage.address, how).finish();
