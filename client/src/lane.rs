@@ -294,14 +294,18 @@ impl Lane {
             }
         });
         loop {
-            match self.frames.next(self.session.limits.reply_bytes_max).map(|body| body.map(HostFrame::read)) {
-                Ok(Some(Ok(HostFrame::Goodbye { .. }))) => return Poll::Ready(true),
-                Ok(Some(Ok(_))) => {}
+            let is_goodbye = match self.frames.next(self.session.limits.reply_bytes_max) {
+                Ok(Some(body)) => HostFrame::read(&body).map(|frame| matches!(frame, HostFrame::Goodbye { .. })).ok(),
                 Ok(None) => match ready!(self.frames.poll_fill(cx)) {
-                    Ok(1..) => {}
-                    Ok(0) | Err(_) => return Poll::Ready(false),
+                    Ok(1..) => Some(false),
+                    Ok(0) | Err(_) => None,
                 },
-                Ok(Some(Err(_))) | Err(_) => return Poll::Ready(false),
+                Err(_) => None,
+            };
+            match is_goodbye {
+                Some(false) => {}
+                Some(true) => return Poll::Ready(true),
+                None => return Poll::Ready(false),
             }
         }
     }

@@ -63,8 +63,8 @@ async fn silent(over_quic: bool) {
     let mut peers = Vec::new();
     for _ in 0..PEERS {
         let mut peer = RawClient::open(&host.address).await.expect("there is room");
-        // A stream of QUIC exists once something is sent on it.
-        peer.send(&[0]).await.expect("sent");
+        // A stream of QUIC exists once something is sent on it; on a busy machine the peer is shown out before that.
+        let _ = peer.send(&[0]).await;
         peers.push(peer);
     }
     let newcomer = soon("a newcomer", host.manager()).await;
