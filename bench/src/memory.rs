@@ -65,7 +65,7 @@ pub(crate) async fn measure(report: &mut Report, plugins: &Path) -> Result<()> {
     }
     report.add("idle_session_bytes", "B", Limit::AtMost(80.0 * 1024.0), sessions);
     report.add("locks_per_gib", "", Limit::None, locks.iter().map(|bytes| GIB / bytes).collect());
-    report.add("lock_bytes", "B", Limit::AtMost(400.0), locks);
+    report.add("lock_bytes", "B", Limit::AtMost(360.0), locks);
     report.add("plugin_objects_per_gib", "", Limit::None, objects.iter().map(|bytes| GIB / bytes).collect());
     report.add("plugin_object_bytes", "B", Limit::AtMost(48.0 * 1024.0), objects);
     report.add("dense_objects_per_gib", "", Limit::None, dense.iter().map(|bytes| GIB / bytes).collect());

@@ -25,6 +25,7 @@ use steward_wire::describe::TypeInfo;
 use tokio::sync::oneshot;
 
 use crate::args::IntoArgs;
+use crate::session::Shared;
 use crate::{
     Array, Barrier, BoundedSemaphore, Condition, ConnectOptions, Dict, Error, Event, Fork, JoinableQueue, LifoQueue,
     List, Lock, Namespace, ObjectInfo, Owner, PriorityQueue, Proxy, Queue, QueueOptions, RLock, Semaphore,
@@ -33,20 +34,26 @@ use crate::{
 
 /// A session with a host, from which proxies come; see [`crate::Manager`].
 ///
-/// Proxies work for as long as a manager of the same session lives: it keeps the thread that serves them.
+/// Proxies work for as long as a manager of the same session lives: it keeps the thread that serves them. Dropping the last one
+/// closes the session, as [`Manager::close`] does.
 #[derive(Clone, Debug)]
 pub struct Manager {
-    // Before the runtime: dropped first, its goodbye is still sent.
     inner: crate::Manager,
     runtime: Arc<Runtime>,
 }
 
-/// A thread that runs a session's connections.
-#[derive(Debug)]
+/// A thread that runs a session's connections, and sees the session off before it ends.
 struct Runtime {
     handle: tokio::runtime::Handle,
-    stop: Option<oneshot::Sender<()>>,
+    session: Option<Arc<Shared>>,
+    stop: Option<oneshot::Sender<Option<Arc<Shared>>>>,
     thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("thread", &self.thread).finish_non_exhaustive()
+    }
 }
 
 impl Runtime {
@@ -54,21 +61,33 @@ impl Runtime {
         let failed = |error: std::io::Error| Error::Connection { address: String::new(), cause: error.to_string() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let handle = runtime.handle().clone();
-        let (stop, stopped) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel::<Option<Arc<Shared>>>();
         let thread = std::thread::Builder::new()
             .name("steward-client".into())
             .spawn(move || {
-                // Either message or its sender's end means the same.
-                let _ = runtime.block_on(stopped);
+                runtime.block_on(async {
+                    if let Ok(Some(session)) = stopped.await {
+                        session.close().await;
+                    }
+                });
             })
             .map_err(failed)?;
-        Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { handle, session: None, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// The manager whose connections run here.
+    fn serving(mut self, inner: crate::Manager) -> Manager {
+        self.session = Some(inner.shared());
+        Manager { inner: inner.with_owner(Owner::thread()), runtime: Arc::new(self) }
     }
 }
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        if let Some(stop) = self.stop.take() {
+            // It fails if the thread has panicked, and then there is nobody to stop.
+            let _ = stop.send(self.session.take());
+        }
         // The last handle may be dropped by the thread itself, which cannot join itself.
         if let Some(thread) = self.thread.take()
             && thread.thread().id() != std::thread::current().id()
@@ -94,7 +113,7 @@ impl Manager {
     pub fn connect_with(target: &str, options: ConnectOptions) -> Result<Self, Error> {
         let runtime = Runtime::start()?;
         let inner = runtime.handle.block_on(options.connect(target))?;
-        Ok(Self { inner: inner.with_owner(Owner::thread()), runtime: Arc::new(runtime) })
+        Ok(runtime.serving(inner))
     }
 
     /// As [`crate::Manager::start`].
@@ -104,7 +123,7 @@ impl Manager {
     pub fn start(options: StartOptions) -> Result<Self, Error> {
         let runtime = Runtime::start()?;
         let inner = runtime.handle.block_on(crate::Manager::start(options))?;
-        Ok(Self { inner: inner.with_owner(Owner::thread()), runtime: Arc::new(runtime) })
+        Ok(runtime.serving(inner))
     }
 
     /// As [`ConnectOptions::claim`].
@@ -114,7 +133,7 @@ impl Manager {
     pub fn claim(target: &str, options: ConnectOptions, fork: Fork) -> Result<Self, Error> {
         let runtime = Runtime::start()?;
         let inner = runtime.handle.block_on(options.claim(target, fork))?;
-        Ok(Self { inner: inner.with_owner(Owner::thread()), runtime: Arc::new(runtime) })
+        Ok(runtime.serving(inner))
     }
 
     /// As [`crate::Manager::fork`].

@@ -233,8 +233,12 @@ impl Lane {
             let state = session.state.lock();
             (state.closing, state.draining.clone())
         };
-        if closing {
-            lane.linger().await;
+        // One that is going away has said its goodbye already.
+        let is_over = closing && ended.is_ok() && (draining.is_some() || lane.is_seen_off().await);
+        if is_over {
+            if let Some(quic) = &lane.quic {
+                quic.close(0u32.into(), b"goodbye");
+            }
             return Ok("session was closed".into());
         }
         let cause = match &ended {
@@ -265,15 +269,45 @@ impl Lane {
         }
     }
 
-    /// Gives the host a moment to read the goodbye: closing a QUIC connection throws away what is on its way.
-    async fn linger(&mut self) {
-        let Some(quic) = self.quic.clone() else { return };
+    /// Waits until the host has read the goodbye, which it answers with its own: what is closed before it is read throws away
+    /// what is on its way, over QUIC always and on a Unix socket if a reply comes meanwhile. False if the connection is lost
+    /// first.
+    async fn is_seen_off(&mut self) -> bool {
         self.session.state.lock().finish();
-        // The host ends the stream or the connection once it has read the goodbye.
-        let read_to_end =
-            async { while let Ok(1..) = std::future::poll_fn(|cx| self.frames.poll_discard(cx)).await {} };
-        let _ = tokio::time::timeout(Duration::from_secs(1), read_to_end).await;
-        quic.close(0u32.into(), b"goodbye");
+        std::future::poll_fn(|cx| self.poll_seen_off(cx)).await
+    }
+
+    /// Replies are passed over, since they cannot be acknowledged any more; but they are read, those on streams of their own,
+    /// too: a host that does not get rid of them reads no further.
+    fn poll_seen_off(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        // Takes over streams that were opened meanwhile.
+        if let Poll::Ready(Err(_)) = self.poll_send(cx) {
+            return Poll::Ready(false);
+        }
+        self.bulk.retain_mut(|frames| {
+            loop {
+                match frames.poll_discard(cx) {
+                    Poll::Ready(Ok(1..)) => {}
+                    Poll::Ready(Ok(0) | Err(_)) => return false,
+                    Poll::Pending => return true,
+                }
+            }
+        });
+        loop {
+            let is_goodbye = match self.frames.next(self.session.limits.reply_bytes_max) {
+                Ok(Some(body)) => HostFrame::read(&body).map(|frame| matches!(frame, HostFrame::Goodbye { .. })).ok(),
+                Ok(None) => match ready!(self.frames.poll_fill(cx)) {
+                    Ok(1..) => Some(false),
+                    Ok(0) | Err(_) => None,
+                },
+                Err(_) => None,
+            };
+            match is_goodbye {
+                Some(false) => {}
+                Some(true) => return Poll::Ready(true),
+                None => return Poll::Ready(false),
+            }
+        }
     }
 
     /// One poll: sends, receives, and looks at the timers until nothing moves. Nothing here is lost when the task is

@@ -17,7 +17,7 @@ use crate::events::SessionEvent;
 use crate::owner::Owner;
 use crate::proxy::{Proxy, created, within};
 use crate::request::Request;
-use crate::session::{Delivered, Session};
+use crate::session::{Delivered, Session, Shared};
 use crate::start::{HostProcess, StartOptions};
 use crate::types::{
     Array, Barrier, BoundedSemaphore, Condition, Dict, Event, JoinableQueue, LifoQueue, List, Lock, Namespace,
@@ -164,6 +164,10 @@ impl Manager {
 
     pub(crate) fn new(session: Arc<Session>) -> Self {
         Self { session, owner: Owner::new(), host: None }
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.session.shared)
     }
 
     /// The same manager, whose proxies call as another owner.
@@ -407,7 +411,7 @@ impl Manager {
         let asked = self.host_proxy().call::<()>("shutdown", ()).await;
         match &self.host {
             Some(host) => {
-                self.session.close().await;
+                self.session.shared.close().await;
                 host.end().await;
                 Ok(())
             }
@@ -419,10 +423,11 @@ impl Manager {
         }
     }
 
-    /// Says goodbye and waits until that is sent, a second at most. Proxies of this session then fail with
-    /// [`Error::Connection`]. Without it the goodbye is sent when the last handle is dropped, if its runtime still runs.
+    /// Says goodbye and waits until the host has heard it, a second at most. Proxies of this session then fail with
+    /// [`Error::Connection`]. Without it the goodbye is sent when the last handle is dropped, if its runtime still runs: a
+    /// program that ends there and then should close its session first.
     pub async fn close(self) {
-        self.session.close().await;
+        self.session.shared.close().await;
     }
 
     /// Makes a [`Queue`]; `maxsize` 0 means no bound.

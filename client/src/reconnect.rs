@@ -15,7 +15,7 @@ use crate::session::{Shared, now_ms};
 /// up to the second of these.
 const BACK_OFF: Duration = Duration::from_millis(10);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
-/// How long a closed session tries to get a connection for its goodbye.
+/// How long whoever closes a session waits for its goodbye to be heard.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
 /// Ends the session should its runtime be shut down under it, so that no caller waits for ever.
@@ -31,8 +31,14 @@ impl Drop for Task {
 pub(crate) async fn serve(session: Arc<Shared>, dialer: Arc<Dialer>, mut frames: Frames) {
     let _task = Task(Arc::clone(&session));
     let mut quic = session.quic();
+    let mut closed = std::pin::pin!(closed(&session));
     loop {
-        let cause = match Lane::run_main(&session, frames, quic).await {
+        // A lane that is dropped has had its time to say goodbye. Nothing else is lost with it.
+        let served = tokio::select! {
+            served = Lane::run_main(&session, frames, quic) => served,
+            () = &mut closed => Ok("session was closed, and the host does not answer".into()),
+        };
+        let cause = match served {
             Ok(cause) => return session.end(Ending { cause }),
             Err(cause) => cause,
         };
@@ -40,7 +46,7 @@ pub(crate) async fn serve(session: Arc<Shared>, dialer: Arc<Dialer>, mut frames:
         session.tell(&SessionEvent::Lost { cause });
         let link = tokio::select! {
             link = reconnect(&session, &dialer) => link,
-            () = closed(&session) => Err("session was closed while it had no connection".into()),
+            () = &mut closed => Err("session was closed while it had no connection".into()),
         };
         match link {
             Ok((link, since_ms)) => {
@@ -58,12 +64,15 @@ pub(crate) async fn serve(session: Arc<Shared>, dialer: Arc<Dialer>, mut frames:
     }
 }
 
-/// Waits until nobody uses the session any more, and a little longer: perhaps a goodbye can still be said.
+/// Waits until nobody uses the session any more, and then for a lease: after that a goodbye is of no use.
 async fn closed(session: &Shared) {
     loop {
         let told = session.closing.notified();
         if session.state.lock().closing {
-            return tokio::time::sleep(GOODBYE_MAX).await;
+            tokio::time::sleep(GOODBYE_MAX).await;
+            session.leave();
+            let lease = Duration::from_millis(session.limits.lease_ms);
+            return tokio::time::sleep(lease.saturating_sub(GOODBYE_MAX)).await;
         }
         told.await;
     }

@@ -124,6 +124,8 @@ pub(crate) struct State {
     pub(crate) draining: Option<String>,
     /// Nobody uses this session any more: the lanes end when everything is sent.
     pub(crate) closing: bool,
+    /// Whoever closes it waits no longer, heard or not.
+    left: bool,
 }
 
 impl State {
@@ -196,7 +198,7 @@ pub(crate) struct Shared {
     /// Permits for calls that run, and for those that may park. A call's permit comes back with its reply.
     running: Semaphore,
     parked: Semaphore,
-    /// Told when the session has ended.
+    /// Told when the session has ended, or is waited for no longer.
     ended: Notify,
     /// Told when the session is to end soon: whoever makes connections stops.
     pub(crate) closing: Notify,
@@ -471,6 +473,7 @@ impl Session {
                 is_owed_timed: false,
                 draining: None,
                 closing: false,
+                left: false,
             }),
             running: Semaphore::new(limits.calls_running_max.clamp(1, Semaphore::MAX_PERMITS)),
             parked: Semaphore::new(limits.calls_parked_max.clamp(1, Semaphore::MAX_PERMITS)),
@@ -582,6 +585,8 @@ impl Session {
         match (state.core.ended(), &state.draining) {
             (Some(ending), _) => Err(self.shared.lost(&ending.cause)),
             (None, Some(reason)) => Err(self.shared.lost(&format!("host is going away: {reason}"))),
+            // It would come behind the goodbye.
+            (None, None) if state.closing => Err(self.shared.lost("session was closed")),
             (None, None) => Ok(()),
         }
     }
@@ -752,22 +757,39 @@ impl Session {
         };
         lane.into_iter().for_each(Waker::wake);
     }
+}
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.shared.goodbye();
+    }
+}
+
+impl Shared {
     /// Ends the session in good order and waits for that, a second at most.
     pub(crate) async fn close(&self) {
         self.goodbye();
         loop {
-            let ended = self.shared.ended.notified();
-            if self.shared.state.lock().core.ended().is_some() {
-                return;
+            let ended = self.ended.notified();
+            {
+                let state = self.state.lock();
+                if state.left || state.core.ended().is_some() {
+                    return;
+                }
             }
             ended.await;
         }
     }
 
+    /// Lets those go who wait for the goodbye to be heard. It is said on.
+    pub(crate) fn leave(&self) {
+        self.state.lock().left = true;
+        self.ended.notify_waiters();
+    }
+
     fn goodbye(&self) {
         let lanes: Vec<Waker> = {
-            let mut state = self.shared.state.lock();
+            let mut state = self.state.lock();
             if !state.closing {
                 state.closing = true;
                 state.put(|core, out| {
@@ -776,21 +798,17 @@ impl Session {
                         ClientFrame::Goodbye.put(None, out);
                     }
                 });
+                // At once if it can be: the lane's task may never run again, in a program that ends with this.
+                if let Some(pipe) = &mut state.pipes[Which::Main as usize] {
+                    let _ = pipe.poll_flush(&mut Context::from_waker(Waker::noop()));
+                }
             }
             [Which::Main, Which::Bulk].into_iter().filter_map(|which| state.lane(which)).collect()
         };
         lanes.into_iter().for_each(Waker::wake);
-        self.shared.closing.notify_one();
+        self.closing.notify_one();
     }
-}
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.goodbye();
-    }
-}
-
-impl Shared {
     /// Sends a frame on a stream of its own. Should that fail the connection is lost, and the next one sends it again.
     pub(crate) async fn send_stream(&self, frame: Bytes) {
         let Some(quic) = self.state.lock().quic.clone() else { return };

@@ -57,20 +57,22 @@ pub(crate) struct Cell {
     held_from: AtomicU64,
 }
 
-/// No owner: sessions are counted from 1, and what objects ask for is asked by their idents.
-const NOBODY: Owner = Owner { session: 0, thread: 0 };
-
 #[derive(Default)]
 struct Inbox {
     /// Somebody has the turn, or the pool is about to take it.
     busy: bool,
     /// A call that would close a cycle of waiting owners is refused. Here since here it takes no room.
     refuses_deadlocks: bool,
+    /// Most cells never need any, and there are many cells.
+    others: Option<Box<Others>>,
+}
+
+/// What others leave in an inbox.
+#[derive(Default)]
+struct Others {
+    queue: VecDeque<Work<'static>>,
     /// Cells with parked calls that are guarded by this one.
-    #[expect(clippy::box_collection, reason = "most cells never need one, and there are many cells")]
-    watchers: Option<Box<Vec<Weak<Cell>>>>,
-    #[expect(clippy::box_collection, reason = "most cells never need one, and there are many cells")]
-    queue: Option<Box<VecDeque<Work<'static>>>>,
+    watchers: Vec<Weak<Cell>>,
 }
 
 /// What only the holder of the turn touches; the lock is never contended.
@@ -80,8 +82,6 @@ struct Core {
     call_next: CallId,
     waiting: Option<Box<Waiting>>,
     poisoned: Option<Box<Fault>>,
-    /// Who holds what this cell grants, if one holder excludes all others; [`NOBODY`] otherwise.
-    holder: Owner,
     /// How many tokens the referent stores: while none, no reply needs a search for tokens.
     stored: u64,
     /// What it stores, as the tenant is charged for it.
@@ -237,7 +237,6 @@ impl Cell {
             call_next: 1,
             waiting: None,
             poisoned: None,
-            holder: NOBODY,
             stored: made.held().len() as u64,
             stored_bytes: 0,
         };
@@ -343,7 +342,7 @@ impl Cell {
         let mut inbox = self.inbox.lock();
         let inline = self.kind.is_inline();
         if inbox.busy || !inline {
-            let queue = inbox.queue.get_or_insert_default();
+            let queue = &mut inbox.others.get_or_insert_default().queue;
             let work = match work {
                 Work::Call(call) => {
                     let bytes = call.args.len();
@@ -379,13 +378,13 @@ impl Cell {
         for _ in 0..steps_max {
             let work = {
                 let mut inbox = self.inbox.lock();
-                match inbox.queue.as_mut().and_then(|queue| queue.pop_front()) {
+                match inbox.others.as_mut().and_then(|others| others.queue.pop_front()) {
                     Some(work) => {
                         self.tenant.budget.release(work.bytes());
                         work
                     }
                     None => {
-                        inbox.queue = None;
+                        inbox.tidy();
                         inbox.busy = false;
                         return;
                     }
@@ -640,10 +639,7 @@ impl Cell {
 
     /// Writes down that a call which was just parked waits for the holder of this lock, and sees whether that closes a cycle.
     fn contend(self: &Arc<Self>, core: &mut Core, id: CallId, now_ms: u64, out: &mut Outbox) {
-        let holder = core.holder;
-        if holder == NOBODY {
-            return;
-        }
+        let Some(holder) = core.referent.holder() else { return };
         let Some(waiting) = &mut core.waiting else { return };
         let facet = waiting.parked.get(&id).map_or(0, |call| call.facet);
         let kind = if facet == 0 { &self.kind } else { waiting.facets.get(&facet).unwrap_or(&self.kind) };
@@ -709,9 +705,6 @@ impl Cell {
                     None => continue,
                 },
             };
-            if reply.grant.is_some() && self.kind.excludes() {
-                core.holder = call.owner;
-            }
             #[cfg(feature = "sim")]
             {
                 let (version, index) = (core.version, index as u64);
@@ -741,13 +734,9 @@ impl Cell {
             self.tenant.table.store(self.ident, &[], let_go).finish();
         }
         debug_assert!(!stores || core.stored < u64::MAX / 2, "a referent let go of more than it held");
-        if out.hold_change() == HoldChange::Freed {
-            core.holder = NOBODY;
-        }
         if out.hold_change() != HoldChange::None && core.waiting.as_ref().is_some_and(|waiting| waiting.contenders > 0)
         {
-            let holder = Some(core.holder).filter(|holder| *holder != NOBODY);
-            self.tenant.waits.hand_over(self.ident, holder);
+            self.tenant.waits.hand_over(self.ident, core.referent.holder());
         }
         if let Some(at_ms) = out.wake_at_ms() {
             let waiting = core.waiting.get_or_insert_default();
@@ -865,8 +854,18 @@ impl Drop for Cell {
     fn drop(&mut self) {
         let core = self.core.get_mut();
         core.account(-(core.stored_bytes as i64), &self.tenant);
-        let queued = self.inbox.get_mut().queue.iter().flat_map(|queue| queue.iter());
+        let queued = self.inbox.get_mut().others.iter().flat_map(|others| &others.queue);
         self.tenant.budget.release(queued.map(Work::bytes).sum());
+    }
+}
+
+impl Inbox {
+    /// Gives back the memory of an empty queue.
+    fn tidy(&mut self) {
+        if let Some(others) = &mut self.others {
+            others.queue = VecDeque::new();
+        }
+        self.others.take_if(|others| others.watchers.is_empty());
     }
 }
 

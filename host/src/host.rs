@@ -27,11 +27,12 @@ use crate::session::Session;
 use crate::tenant::{Key, Shared, Tenant};
 use crate::unix::{self, UnixSocket};
 
-/// How often leases are looked at, and cycles that nobody refers to.
+/// How often leases are looked at, and cycles that nobody refers to; eight times in a lease at least.
 const SWEEP_MS: u64 = 500;
 /// Receive buffer of a UDP socket: the kernel counts a packet at up to twice its size.
 const SOCKET_BYTES: usize = 4 << 20;
-/// A sweep this late means that the host itself was paused: sessions get a fresh lease.
+/// A sweep this late means that the host itself was paused: sessions get a fresh lease. A quarter of a lease does, too: clients are
+/// silent for half of one, so that a pause that is not noticed, with what passes between two sweeps, ends nobody's.
 const PAUSE_MS: u64 = 1_500;
 
 /// What a host starts with.
@@ -192,7 +193,8 @@ impl Host {
         }
         let swept = tenants.clone();
         let clock = std::thread::Builder::new().name("steward-clock".into()).spawn(move || {
-            swept.shared.clock.run(SWEEP_MS, |now_ms, late_ms| {
+            let sweep_ms = SWEEP_MS.min((swept.shared.limits.lease_ms / 8).max(1));
+            swept.shared.clock.run(sweep_ms, |now_ms, late_ms| {
                 sweep(&swept.shared, swept.by_name.values(), now_ms, late_ms);
             });
         })?;
@@ -322,7 +324,7 @@ where
 /// Ends the sessions whose lease is over, and lets go of objects that nobody refers to any more.
 pub(crate) fn sweep<'a>(shared: &Shared, tenants: impl Iterator<Item = &'a Arc<Tenant>>, now_ms: u64, late_ms: u64) {
     let sessions: Vec<Arc<Session>> = shared.sessions.lock().values().cloned().collect();
-    if late_ms > PAUSE_MS {
+    if late_ms > PAUSE_MS.min(shared.limits.lease_ms / 4) {
         tracing::warn!(late_ms, "the host was paused: every session gets a fresh lease");
         for session in &sessions {
             session.heard(now_ms);

@@ -160,6 +160,14 @@ impl Lane {
         out.wake();
     }
 
+    /// Its peer reads no more: forgets what waits to be sent, and takes nothing more.
+    fn mute(&self) {
+        let mut out = self.out.lock();
+        out.closing = true;
+        out.bytes = Vec::new();
+        out.bulk_bytes -= out.bulk.drain(..).map(|frame| frame.len()).sum::<usize>();
+    }
+
     /// Sends a goodbye and then nothing more.
     pub(crate) fn close(&self, reason: &str) {
         let mut out = self.out.lock();
@@ -279,6 +287,7 @@ where
         slow: None,
         violation: None,
         flushing: false,
+        unheard: false,
         ended: false,
         held_back: false,
     };
@@ -315,6 +324,8 @@ struct Server<'a> {
     slow: Option<Pin<Box<Sleep>>>,
     violation: Option<String>,
     flushing: bool,
+    /// The peer reads no more.
+    unheard: bool,
     /// The peer has closed its side.
     ended: bool,
     /// Frames are there whole that wait for room on the way out.
@@ -335,13 +346,19 @@ impl Server<'_> {
     {
         let limits = &self.session.tenant.shared.limits;
         loop {
-            let drained = match self.poll_send(cx, writer, send_bulk) {
-                Ok(drained) => drained,
-                Err(error) => return Poll::Ready(error.into()),
-            };
+            let drained = !self.unheard
+                && self.poll_send(cx, writer, send_bulk).unwrap_or_else(|error| {
+                    // What it said before it went, a goodbye perhaps, is still there to be read, and counts. It is given
+                    // as long as a frame.
+                    tracing::debug!(session = self.session.id, %error, "peer reads no more");
+                    self.unheard = true;
+                    (self.sending, self.sent) = (Vec::new(), 0);
+                    self.lane.mute();
+                    false
+                });
             let (closing, owed, bulk_bytes) = {
                 let out = self.lane.out.lock();
-                (out.closing, out.owed, out.bulk_bytes)
+                (out.closing && !self.unheard, out.owed, out.bulk_bytes)
             };
             if drained && self.ended && owed == 0 {
                 return Poll::Ready(LaneEnd::Closed);

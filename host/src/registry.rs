@@ -291,15 +291,6 @@ impl Type {
         self.face().methods.get(usize::from(method)).and_then(|method| method.wraps.clone())
     }
 
-    /// Whether a grant excludes every other: then who waits for its objects waits for their holder.
-    pub(crate) fn excludes(&self) -> bool {
-        match &self.origin {
-            Origin::Builtin(builtin) => !matches!(builtin.typeid, "Semaphore" | "BoundedSemaphore"),
-            Origin::Singleton { of, .. } => of.excludes(),
-            Origin::Plugin(_) | Origin::Constructor(_) => false,
-        }
-    }
-
     /// Whether a method takes what the object grants.
     pub(crate) fn acquires(&self, method: u16) -> bool {
         self.face().info.methods.get(usize::from(method)).is_some_and(|method| method.name == "acquire")

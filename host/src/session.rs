@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use steward_objects::{CallId, Why};
+use steward_objects::{CallId, Facet, Why};
 use steward_wire::frame::{Acked, Call, Refs};
 use steward_wire::{Effect, Fault, Ident, Spread, value};
 use tokio::sync::Notify;
@@ -23,6 +23,7 @@ use crate::cell::{Answer, Cell, Undelivered, unknown};
 use crate::guest::Plugin;
 use crate::lane::{self, Lane};
 use crate::plugins::Upload;
+use crate::registry::Type;
 use crate::table::Object;
 use crate::tenant::{Role, Tenant};
 
@@ -64,12 +65,26 @@ struct State {
 /// What a session holds. Idents are the host's own numbers.
 type References = HashMap<Ident, Reference, BuildHasherDefault<Spread>>;
 
+/// A session has many of these: the parts of its object, beside which there is room.
 struct Reference {
-    object: Object,
-    /// How often the client was sent this ident, less what it has taken back.
-    received: u64,
+    cell: Arc<Cell>,
+    kind: Arc<Type>,
+    facet: Facet,
     /// It was called: the cell must learn of the session's end.
     called: bool,
+    /// How often the client was sent this ident, less what it has taken back.
+    received: u64,
+}
+
+impl Reference {
+    /// To an object that the client is sent for the first time.
+    fn new(Object { cell, kind, facet }: Object) -> Self {
+        Self { cell, kind, facet, called: false, received: 1 }
+    }
+
+    fn object(&self) -> Object {
+        Object { cell: self.cell.clone(), kind: self.kind.clone(), facet: self.facet }
+    }
 }
 
 /// A call that was let in.
@@ -130,14 +145,14 @@ impl Session {
         *child.parent.lock() = Some(Arc::downgrade(self));
         let objects: BTreeMap<Ident, Object> = {
             let state = self.state.lock();
-            state.references.iter().map(|(&ident, reference)| (ident, reference.object.clone())).collect()
+            state.references.iter().map(|(&ident, reference)| (ident, reference.object())).collect()
         };
         let mut idents = Vec::with_capacity(objects.len());
         for (ident, object) in objects {
             if let Some(Object { cell, .. }) = self.tenant.table.retain(ident) {
                 // As the parent's handle exposes it.
                 let object = Object { cell, ..object };
-                child.state.lock().references.insert(ident, Reference { object, received: 1, called: false });
+                child.state.lock().references.insert(ident, Reference::new(object));
                 idents.push(ident);
             }
         }
@@ -234,15 +249,15 @@ impl Session {
             return Ok(Admitted::New { target: None, kept: true });
         }
         let reference = references.get_mut(&call.ident).ok_or_else(|| unknown(call.ident))?;
-        let number = reference.object.kind.method(call.method)?;
-        let (waits, read_only) = reference.object.kind.nature(number);
+        let number = reference.kind.method(call.method)?;
+        let (waits, read_only) = reference.kind.nature(number);
         let kept = waits != Waits::Never || !read_only;
         if kept {
             let waits = if call.deadline_ms == Some(0) { Waits::Never } else { waits };
             calls.begin(call.seq, waits, lane, limits)?;
         }
         reference.called = true;
-        Ok(Admitted::New { target: Some((reference.object.clone(), number)), kept })
+        Ok(Admitted::New { target: Some((reference.object(), number)), kept })
     }
 
     /// Lets a creation or a fork in. `args`: arguments that contain tokens.
@@ -319,7 +334,7 @@ impl Session {
 
     /// An object that this session holds.
     pub(crate) fn object(&self, ident: Ident) -> Option<Object> {
-        self.state.lock().references.get(&ident).map(|reference| reference.object.clone())
+        self.state.lock().references.get(&ident).map(Reference::object)
     }
 
     pub(crate) fn owns(&self, ident: Ident) -> bool {
@@ -335,12 +350,12 @@ impl Session {
         match state.references.get_mut(&ident) {
             Some(reference) => {
                 reference.received += 1;
-                reference.object.kind = object.kind;
+                reference.kind = object.kind;
                 drop(state);
                 self.tenant.table.release([ident]).finish();
             }
             None => {
-                state.references.insert(ident, Reference { object, received: 1, called: false });
+                state.references.insert(ident, Reference::new(object));
             }
         }
         true
@@ -351,7 +366,7 @@ impl Session {
         if let Some(reference) = state.references.get_mut(&ident) {
             reference.received += 1;
         } else if let Some(object) = self.tenant.table.retain(ident) {
-            state.references.insert(ident, Reference { object, received: 1, called: false });
+            state.references.insert(ident, Reference::new(object));
         }
     }
 
@@ -400,7 +415,7 @@ impl Session {
             if state.called.len() == state.called.capacity() {
                 state.called.retain(|cell| cell.strong_count() > 0);
             }
-            state.called.push(Arc::downgrade(&reference.object.cell));
+            state.called.push(Arc::downgrade(&reference.cell));
         }
         drop(state);
         drop(reference);
@@ -480,7 +495,7 @@ impl Session {
         // By ident, so that the same history ends the same way.
         let called = called.iter().filter_map(Weak::upgrade);
         let referenced = references.values().filter(|reference| reference.called);
-        let holding = referenced.map(|reference| reference.object.cell.clone()).chain(called);
+        let holding = referenced.map(|reference| reference.cell.clone()).chain(called);
         for cell in holding.map(|cell| (cell.ident(), cell)).collect::<BTreeMap<_, _>>().into_values() {
             cell.owner_lost(self.id, orderly);
         }

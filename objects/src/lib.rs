@@ -25,6 +25,11 @@ pub trait Referent: Send {
     /// A panic poisons the referent's cell. A referent that cannot go on for another reason says so
     /// with [`Outbox::poison`].
     fn step(&mut self, input: Input<'_>, out: &mut Outbox);
+
+    /// Who holds what it grants, if one holder excludes all others: whoever waits for it then waits for that one.
+    fn holder(&self) -> Option<Owner> {
+        None
+    }
 }
 
 /// Number of a call within its cell; never reused there.

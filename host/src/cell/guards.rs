@@ -47,8 +47,8 @@ impl Cell {
             change @ (HoldChange::Freed | HoldChange::HandedOver(_)) => {
                 let from = if let HoldChange::HandedOver(fence) = change { fence } else { FREE };
                 self.held_from.store(from, Ordering::Release);
-                let watchers = self.inbox.lock().watchers.take();
-                for cell in watchers.into_iter().flat_map(|watchers| *watchers) {
+                let watchers = self.inbox.lock().others.as_mut().map(|others| std::mem::take(&mut others.watchers));
+                for cell in watchers.into_iter().flatten() {
                     if let Some(cell) = cell.upgrade() {
                         cell.bring(Work::Recheck);
                     }
@@ -60,7 +60,7 @@ impl Cell {
     /// `cell` is told, once, when the lock is freed or handed over.
     pub(super) fn watch(&self, cell: &Arc<Cell>) {
         let mut inbox = self.inbox.lock();
-        let watchers = inbox.watchers.get_or_insert_default();
+        let watchers = &mut inbox.others.get_or_insert_default().watchers;
         if watchers.len() == watchers.capacity() {
             watchers.retain(|watcher| watcher.strong_count() > 0);
         }

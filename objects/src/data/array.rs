@@ -7,7 +7,7 @@ use steward_wire::value::Decimal;
 use super::items::{self, Index, index_error, iterate, type_error, value_error};
 use super::lockable::{GET_LOCK_DOC, Lockable};
 use super::{EXACT_BITS_MAX, compare, decode, methods, no_such_method, repr, type_name};
-use crate::{Args, Builtin, Call, Fault, Input, Method, Outbox, Param, Referent, Value, common};
+use crate::{Args, Builtin, Call, Fault, Input, Method, Outbox, Owner, Param, Referent, Value, common};
 
 /// `multiprocessing.managers.Array`: an `array.array`, with a lock and atomic changes.
 pub static ARRAY: Builtin = Builtin {
@@ -77,6 +77,10 @@ impl Referent for Array {
             }
             other => self.lock.step(other, out),
         }
+    }
+
+    fn holder(&self) -> Option<Owner> {
+        self.lock.holder()
     }
 }
 

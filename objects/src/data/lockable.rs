@@ -2,7 +2,7 @@
 
 use crate::sync::lock::call_lock;
 use crate::sync::mutex::Mutex;
-use crate::{Call, Facet, Fault, Input, Outbox};
+use crate::{Call, Facet, Fault, Input, Outbox, Owner};
 
 /// For the method tables.
 pub(crate) const GET_LOCK_DOC: &str = "Returns the object's RLock, the same lock at each call.\n\nNo method takes it by itself: it is for those who change \
@@ -32,6 +32,11 @@ impl Lockable {
         out.returns_facet(call.id, self.latest, "RLock");
         out.changed();
         Ok(())
+    }
+
+    /// Who holds the lock.
+    pub(crate) fn holder(&self) -> Option<Owner> {
+        self.lock.as_ref().and_then(|lock| lock.holder())
     }
 
     /// Takes every input but a call of facet 0, which is the object's own.

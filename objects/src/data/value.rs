@@ -3,7 +3,7 @@
 use super::items::{self, Held, Item};
 use super::lockable::{GET_LOCK_DOC, Lockable};
 use super::{compare, methods, no_such_method, repr};
-use crate::{Args, Builtin, Call, Fault, Input, Method, Outbox, Param, Referent, common};
+use crate::{Args, Builtin, Call, Fault, Input, Method, Outbox, Owner, Param, Referent, common};
 
 /// `multiprocessing.managers.Value`, with a lock and atomic changes.
 pub static VALUE: Builtin = Builtin {
@@ -58,6 +58,10 @@ impl Referent for Value {
             }
             other => self.lock.step(other, out),
         }
+    }
+
+    fn holder(&self) -> Option<Owner> {
+        self.lock.holder()
     }
 }
 

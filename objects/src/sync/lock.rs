@@ -341,6 +341,10 @@ impl Referent for LockCell {
             Input::Leave { .. } | Input::Returned { .. } | Input::Tick { .. } => {}
         }
     }
+
+    fn holder(&self) -> Option<Owner> {
+        self.mutex.holder()
+    }
 }
 
 /// A call of a lock's method, by its place in the table of [`LOCK`] or [`RLOCK`], or of a common one: also for facets that

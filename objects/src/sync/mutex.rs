@@ -82,6 +82,11 @@ impl Mutex {
         self.holder.is_some()
     }
 
+    /// Who took it.
+    pub(crate) fn holder(&self) -> Option<Owner> {
+        self.holder.as_ref().map(|holder| holder.owner)
+    }
+
     /// Whether its owner may take it repeatedly.
     pub fn is_reentrant(&self) -> bool {
         self.reentrant

@@ -45,7 +45,7 @@ impl Default for HostOptions {
 /// `default` has the types of the options and two keys, `default` (an admin's) and `member`; `other` has the built-in types.
 ///
 /// Before it ends it waits until its clients have left, and fails the test if they left anything behind. So a test declares
-/// its host first and its clients after it. Those that [`TestHost::connect`] and [`RawClient`](crate::RawClient) make take their leave
+/// its host first and its clients after it, and waits for the tasks that it gave any to: none of them runs meanwhile. Those that [`TestHost::connect`] and [`RawClient`](crate::RawClient) make take their leave
 /// when they are dropped; a killed process has left by the end of its lease, which such a test makes short.
 #[derive(Debug)]
 pub struct TestHost {

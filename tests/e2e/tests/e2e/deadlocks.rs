@@ -2,49 +2,44 @@
 
 use std::sync::Arc;
 
-use steward_client::{Lock, Manager, MethodInfo, Token, TypeInfo, Typed as _};
+use steward_client::{Error, Lock, Manager, MethodInfo, Token, TypeInfo, Typed as _};
 use steward_host::{Registration, Source};
 use steward_objects::{Effect, Fault, Ident, Input, Invocation, Outbox, Referent};
-use steward_test_support::{HostOptions, parked, soon, spawn_host};
+use steward_test_support::{HostOptions, parked, soon, spawn_host, until};
 use steward_wire::value;
+use tokio::task::JoinHandle;
 
-/// Each of two clients holds a lock and waits for the other's; gives the second one's call, which closes the cycle, if the lock
-/// `refuses` that.
-async fn embrace(
-    managers: [&Manager; 2],
-    locks: [&Lock; 2],
-    refuses: bool,
-) -> (tokio::task::JoinHandle<()>, Result<(), steward_client::Error>) {
+/// Each of two clients holds a lock and waits for the other's, which closes a cycle; gives both waits, once the cycle was listed
+/// or the second one was refused, and the locks were let go.
+async fn embrace(managers: [&Manager; 2], locks: [&Lock; 2], refuses: bool) -> [JoinHandle<Result<(), Error>>; 2] {
     // They know the host by different addresses.
     let token = |lock: &Lock| Token { address: None, ..lock.proxy().token() };
     let theirs =
         [0, 1].map(|at: usize| managers[at].proxy(&token(locks[1 - at])).and_then(Lock::from_proxy).expect("a lock"));
     let held = [locks[0].acquire().await.expect("free"), locks[1].acquire().await.expect("free")];
-    let first = tokio::spawn({
-        let lock = theirs[0].clone();
-        async move { drop(lock.acquire().await.expect("granted once the other gives up")) }
-    });
+    let wait = |lock: Lock| tokio::spawn(async move { lock.acquire().await.map(drop) });
+    let [theirs, other] = theirs;
+    let first = wait(theirs);
     parked(managers[0], locks[1].proxy(), 1).await;
-    let second = tokio::spawn(theirs[1].acquire().into_future());
-    let refused = soon("the end of the wait", async {
-        loop {
-            if second.is_finished() {
-                return second.await.expect("no panic").map(drop);
-            }
-            // A lock that refuses shows its cycle for a moment, too: a second look may find none.
-            let cycles = managers[0].deadlocks().await.expect("answered");
-            if let [cycle] = &cycles[..]
-                && !refuses
-            {
-                let locks = cycle.iter().map(|link| link.ident).collect::<std::collections::BTreeSet<_>>();
-                assert_eq!((cycle.len(), locks.len()), (2, 2), "{cycle:?}");
-                return Ok(());
-            }
+    let second = wait(other);
+    until("the cycle is closed", async || {
+        if refuses {
+            return second.is_finished().then_some(());
         }
+        assert!(!second.is_finished(), "it waits like any other call");
+        let cycles = managers[0].deadlocks().await.expect("answered");
+        let [cycle] = &cycles[..] else { return None };
+        let locks = cycle.iter().map(|link| link.ident).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!((cycle.len(), locks.len()), (2, 2), "{cycle:?}");
+        Some(())
     })
     .await;
     drop(held);
-    (first, refused)
+    [first, second]
+}
+
+async fn end(wait: JoinHandle<Result<(), Error>>) -> Result<(), Error> {
+    soon("the end of a wait", wait).await.expect("no panic")
 }
 
 #[tokio::test]
@@ -52,9 +47,9 @@ async fn cycle_of_owners_is_listed_until_it_is_broken() {
     let host = spawn_host(HostOptions::default());
     let (one, other) = (host.manager().await, host.connect(host.quic()).await);
     let locks = [one.lock().await.expect("made"), other.lock().await.expect("made")];
-    let (first, waited) = embrace([&one, &other], [&locks[0], &locks[1]], false).await;
-    waited.expect("it waits like any other call");
-    soon("the first one's lock", first).await.expect("granted");
+    for wait in embrace([&one, &other], [&locks[0], &locks[1]], false).await {
+        end(wait).await.expect("granted once the other lets go");
+    }
     assert!(one.deadlocks().await.expect("answered").is_empty());
 }
 
@@ -64,10 +59,10 @@ async fn lock_that_was_made_so_refuses_the_newest_waiter_of_a_cycle() {
     let (one, other) = (host.manager().await, host.connect(host.quic()).await);
     let made = one.create("Lock", steward_client::args![refuse_deadlocks = true]).await.expect("made");
     let locks = [Lock::from_proxy(made).expect("a lock"), other.lock().await.expect("made")];
-    let (first, refused) = embrace([&one, &other], [&locks[0], &locks[1]], true).await;
-    let refused = refused.expect_err("it would wait for ever");
+    let [first, refused] = embrace([&one, &other], [&locks[0], &locks[1]], true).await;
+    let refused = end(refused).await.expect_err("it would wait for ever");
     assert_eq!((refused.effect(), refused.kind()), (Effect::Refused, "Deadlock"), "{refused}");
-    soon("the first one's lock", first).await.expect("granted");
+    end(first).await.expect("granted once the other lets go");
     assert!(one.deadlocks().await.expect("answered").is_empty());
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use steward_client::{AnyValue, Manager};
 use steward_test_support::{ClientProcess, HostOptions, RawClient, soon, spawn_host, until};
 
-use crate::quick_host;
+use crate::{on_both, quick_host};
 
 async fn objects(manager: &Manager, count: u64) {
     until(&format!("{count} objects"), async || {
@@ -74,6 +74,55 @@ async fn object_in_a_container_lives_as_long_as_it_is_there() {
     drop(again);
     jobs.remove("q").await.expect("removed");
     objects(&manager, 1).await;
+}
+
+/// Stores an object by one call, and lets go of it by another.
+async fn nest(manager: &Manager, typeid: &str, stores: (&str, &[AnyValue]), lets_go: (&str, &[AnyValue])) {
+    let outer = manager.create(typeid, ()).await.expect("made");
+    let inner = manager.queue::<u8>(0).await.expect("made");
+    inner.put(&7).await.expect("put");
+    let arguments =
+        |values: &[AnyValue]| values.iter().fold(steward_client::Args::new(), |args, value| args.arg(value));
+    let (method, before) = stores;
+    outer.call::<AnyValue>(method, arguments(before).arg(&inner)).await.expect("stored");
+    drop(inner);
+    // What was dropped has been heard of by then.
+    manager.ping().await.expect("answered");
+    assert_eq!(manager.number_of_objects().await.expect("answered"), 2, "{typeid} keeps it");
+    let (method, args) = lets_go;
+    outer.call_item(method, arguments(args)).await.expect("let go of");
+    objects(manager, 1).await;
+    drop(outer);
+    objects(manager, 0).await;
+}
+
+/// In CPython every object that was ever nested stays until the server ends.
+async fn nested(over_quic: bool) {
+    let host = spawn_host(HostOptions::default());
+    let manager = host.connect(if over_quic { host.quic() } else { host.unix() }).await;
+    let (key, text) = (|| AnyValue::Text("k".into()), |text: &str| AnyValue::Text(text.into()));
+    nest(&manager, "dict", ("__setitem__", &[key()]), ("__delitem__", &[key()])).await;
+    nest(&manager, "dict", ("__setitem__", &[key()]), ("__setitem__", &[key(), AnyValue::Null])).await;
+    nest(&manager, "dict", ("setdefault", &[key()]), ("clear", &[])).await;
+    nest(&manager, "list", ("append", &[]), ("pop", &[])).await;
+    nest(&manager, "list", ("insert", &[AnyValue::Int(0)]), ("clear", &[])).await;
+    nest(&manager, "Queue", ("put", &[]), ("get", &[])).await;
+    nest(&manager, "Namespace", ("__setattr__", &[key()]), ("__delattr__", &[key()])).await;
+    nest(&manager, "Namespace", ("__setattr__", &[key()]), ("__setattr__", &[key(), text("else")])).await;
+    // A chain goes with what holds its end, however long it is.
+    let mut outer = manager.list::<AnyValue>().await.expect("made");
+    for _ in 0..200 {
+        let next = manager.list::<AnyValue>().await.expect("made");
+        next.append(&outer).await.expect("stored");
+        outer = next;
+    }
+    objects(&manager, 201).await;
+    drop(outer);
+    objects(&manager, 0).await;
+}
+
+on_both! {
+    nested_objects_go_when_nothing_stores_them_any_more => nested;
 }
 
 /// CPython leaks them until its server ends.

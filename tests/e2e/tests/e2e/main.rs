@@ -1,11 +1,13 @@
 //! Whole programs against a host, and peers that are none.
 
 mod bindings;
+mod crowds;
 mod deadlines;
 mod deadlocks;
 mod deaths;
 mod delivery;
 mod floors;
+mod goodbyes;
 mod guards;
 mod hostile;
 mod lifetimes;
@@ -18,6 +20,7 @@ mod stops;
 mod types;
 mod upgrades;
 mod values;
+mod waiting;
 
 #[path = "../../load.rs"]
 mod load;
@@ -30,8 +33,9 @@ fn client_process() {
     let Some(role) = role() else { return };
     match role.name.as_str() {
         "start a host" => own_host::play(&role),
-        "serve" | "serve short" => stops::play_host(&role),
+        "serve" | "serve short" | "serve hasty" | "serve brief" => stops::play_host(&role),
         "write late" => stops::play_writer(&role),
+        name if name.starts_with("leave ") => goodbyes::play(&role),
         _ => deaths::play(&role),
     }
 }

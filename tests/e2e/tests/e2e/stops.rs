@@ -15,10 +15,13 @@ use crate::on_both;
 
 /// Longer than it takes a host to see that it was paused.
 const LEASE_MS: u64 = 2_000;
+/// Shorter than the longest pause that a host with a long lease does not notice.
+const BRIEF_MS: u64 = 1_400;
 /// Descriptors of a host that is to run out of them.
 const DESCRIPTORS: u64 = 64;
 
-/// The role `serve`: a host in a process of its own. `serve short`: one with few descriptors.
+/// The role `serve`: a host in a process of its own. `serve short`: one with few descriptors. `serve hasty`: one with little
+/// patience for those who sign in. `serve brief`: one with a lease as short as a pause that might not be noticed.
 pub(crate) fn play_host(role: &Role) {
     let mut options = HostOptions::default();
     options.limits.lease_ms = LEASE_MS;
@@ -26,6 +29,11 @@ pub(crate) fn play_host(role: &Role) {
         let few = Rlimit { current: Some(DESCRIPTORS), maximum: Some(DESCRIPTORS) };
         setrlimit(Resource::Nofile, few).expect("less is always allowed");
         options.limits.sign_in_ms = 500;
+    }
+    match &*role.name {
+        "serve hasty" => options.limits.sign_in_ms = 500,
+        "serve brief" => options.limits.lease_ms = BRIEF_MS,
+        _ => {}
     }
     let host = spawn_host(options);
     for line in [host.unix(), host.quic(), &**host.authkey.to_hex()] {
@@ -62,26 +70,39 @@ pub(crate) fn play_writer(role: &Role) {
     });
 }
 
-struct HostProcess {
-    process: ClientProcess,
-    address: String,
+pub(crate) struct HostProcess {
+    pub(crate) process: ClientProcess,
+    pub(crate) address: String,
+    /// By the other transport.
+    other_address: String,
     authkey: AuthKey,
 }
 
 impl HostProcess {
-    fn start(role: &str, over_quic: bool) -> Self {
+    pub(crate) fn start(role: &str, over_quic: bool) -> Self {
         let process = ClientProcess::start_alone(role);
         let (unix, quic, key) = (process.line(), process.line(), process.line());
         let authkey = AuthKey::from_hex(&key).expect("a key in hex");
-        Self { process, address: if over_quic { quic } else { unix }, authkey }
+        let (address, other_address) = if over_quic { (quic, unix) } else { (unix, quic) };
+        Self { process, address, other_address, authkey }
     }
 
     fn options(&self) -> ConnectOptions {
         ConnectOptions::new().authkey(self.authkey.clone())
     }
 
-    async fn manager(&self) -> Manager {
+    pub(crate) async fn manager(&self) -> Manager {
         self.options().connect(&self.address).await.expect("the host lets its admin in")
+    }
+
+    /// The processor time that it has taken so far.
+    fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("it runs");
+        let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
+        let mut ticks = fields.split_whitespace().skip(11).map(|field| field.parse::<u64>().expect("a number"));
+        let (user, system) = (ticks.next().expect("utime"), ticks.next().expect("stime"));
+        Duration::from_secs(1) * u32::try_from(user + system).expect("little")
+            / u32::try_from(rustix::param::clock_ticks_per_second()).expect("little")
     }
 }
 
@@ -107,6 +128,7 @@ async fn stop(process: &ClientProcess) {
 
 on_both! {
     pause_of_the_host_costs_nobody_a_lock => host_pauses;
+    pause_of_the_host_ends_no_session_however_short_the_lease => host_pauses_briefly;
     stopped_client_loses_its_lock_and_does_no_harm_with_it => client_pauses;
     calls_to_a_host_that_stopped_for_good_end_as_unknown => host_stops;
 }
@@ -145,6 +167,29 @@ async fn host_pauses(over_quic: bool) {
     drop((value, lock, same));
     manager.close().await;
     other.close().await;
+    host.process.finish();
+}
+
+/// Also of a client that says nothing meanwhile, which the host looks at before it reads anything.
+async fn host_pauses_briefly(over_quic: bool) {
+    let host = HostProcess::start("serve brief", over_quic);
+    let mut client = RawClient::open(&host.address).await.expect("the host listens");
+    client.sign_in("default", "default", host.authkey.as_bytes()).await.expect("signed in");
+    let lock = client.create("Lock", &[]).await.expect("made");
+    client.call(lock, "acquire", &[]).await.expect("free");
+    stop(&host.process).await;
+    let start = Instant::now();
+    let pause = Duration::from_millis(BRIEF_MS + 50);
+    until("its lease is over by any clock", async || (start.elapsed() > pause).then_some(())).await;
+    signal(&host.process, Signal::CONT);
+    // A name that goes by itself shows that the host has looked.
+    let manager = host.manager().await;
+    drop(manager.create_named_for("idle", Duration::from_millis(1), "list", ()).await.expect("made"));
+    let objects = async || manager.number_of_objects().await.expect("answered");
+    until("the host looks", async || (objects().await == 1).then_some(())).await;
+    client.call(lock, "release", &[]).await.expect("the host took nothing away from anybody");
+    manager.close().await;
+    drop(client);
     host.process.finish();
 }
 
@@ -207,6 +252,7 @@ async fn host_without_descriptors_serves_who_is_in_and_then_newcomers() {
     let host = HostProcess::start("serve short", false);
     let manager = host.manager().await;
     let queue = manager.queue::<u32>(0).await.expect("made");
+    let (cpu, start) = (host.cpu(), Instant::now());
     let mut silent = Vec::new();
     for _ in 0..2 * DESCRIPTORS {
         // The system takes them, the host has no descriptors for all of them.
@@ -214,10 +260,16 @@ async fn host_without_descriptors_serves_who_is_in_and_then_newcomers() {
     }
     queue.put(&1).await.expect("put");
     assert_eq!(queue.get().await.expect("an item"), 1);
+    // What comes by QUIC needs no descriptor.
+    let by_quic = soon("a newcomer by QUIC", host.options().connect(&host.other_address)).await.expect("let in");
+    by_quic.ping().await.expect("served");
     // Who says nothing is shown out in time, and others come in; who comes meanwhile waits.
     let newcomer = soon("a newcomer", host.manager()).await;
     newcomer.ping().await.expect("served");
+    let (cpu, time) = (host.cpu() - cpu, start.elapsed());
+    assert!(cpu < time / 2, "it rested, and did not spend {cpu:?} of {time:?} on trying");
     drop(silent);
+    by_quic.close().await;
     let shut = soon("the shutdown", manager.shutdown()).await;
     shut.expect("the host ends");
     newcomer.close().await;
