@@ -31,9 +31,9 @@ const FAST_MAX: u32 = 24_000;
 /// Greatest memories of objects in the dense profile. A plugin belongs to the smallest that leaves it room.
 const CLASSES_BYTES: [usize; 4] = [1 << 20, 2 << 20, 4 << 20, 16 << 20];
 
-/// A plugin that starts with more memory is laid out fast in the dense profile, too. The machine's memory has room for
-/// fewer of its objects than there are maps, and the large modules behind them (Go's) take four times longer to compile
-/// with checks of each address, and to start.
+/// A plugin that starts with more memory is laid out fast in the dense profile, too. There, what its objects have in common is
+/// mapped and not copied, and the large modules behind them (Go's) take four times longer to compile with checks of each
+/// address.
 pub(super) const DENSE_START_BYTES_MAX: usize = 1 << 20;
 
 /// Which [`Layout`] is wanted. Plugins whose objects start with more than 1 MiB of memory are laid out fast in any
