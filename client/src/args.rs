@@ -142,8 +142,7 @@ tuples! { (A) (A B) (A B C) (A B C D) (A B C D E) (A B C D E F) (A B C D E F G) 
 
 /// Appends one value as an item.
 pub(crate) fn put<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Error> {
-    out.extend_from_slice(&value::from_serde(value).map_err(|error| Error::Encode(error.to_string()))?);
-    Ok(())
+    value::put_serde(value, out).map_err(|error| Error::Encode(error.to_string()))
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ use steward_wire::frame::Guard;
 
 use crate::core::Class;
 use crate::error::Error;
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Table};
 use crate::request::{Method, Request};
-use crate::session::Delivered;
+use crate::session::{Delivered, Flight};
 use crate::types::{Held, Hold};
 
 /// A call that is sent when it is awaited, or by [`Call::wait`].
@@ -39,8 +39,8 @@ pub struct Call<T> {
 pub(crate) enum Name {
     Static(&'static str),
     Owned(String),
-    /// One that every type has, by its number.
-    Common(u16),
+    /// By its number: one that every type has, or whose type is known; and whether it may wait.
+    Index(u16, bool),
 }
 
 impl<T> Call<T> {
@@ -107,26 +107,26 @@ impl<T> Call<T> {
         self
     }
 
-    async fn run(self) -> Result<T, Error> {
-        let args = self.args?;
-        let handle = &self.proxy.handle;
+    /// The method's number if it is known here, and whether it may wait.
+    fn method(&self, table: Option<&Table>) -> Option<(u16, bool)> {
+        match &self.method {
+            Name::Index(index, may_park) => Some((*index, *may_park)),
+            Name::Static(name) => table?.method(name),
+            Name::Owned(name) => table?.method(name),
+        }
+    }
+
+    fn request(&mut self, method: Option<(u16, bool)>, args: Vec<u8>) -> (Class, Request) {
         let may_block = self.deadline_ms != Some(0);
-        // The host itself has no table; nor is an unknown name ours to refuse.
-        let known = match &self.method {
-            Name::Common(index) => Some((*index, false)),
-            _ if handle.ident == steward_wire::Ident::HOST => None,
-            Name::Static(name) => self.proxy.table().await?.method(name),
-            Name::Owned(name) => self.proxy.table().await?.method(name),
-        };
-        let (method, may_park) = match (known, self.method) {
+        let (method, may_park) = match (method, &mut self.method) {
             (Some((index, may_park)), _) => (Method::Index(index), may_park),
             (None, Name::Static(name)) => (Method::Known(name), false),
-            (None, Name::Owned(name)) => (Method::Name(name.into()), false),
-            (None, Name::Common(_)) => unreachable!("it was found above"),
+            (None, Name::Owned(name)) => (Method::Name(std::mem::take(name).into()), false),
+            (None, Name::Index(..)) => unreachable!("its number is its name"),
         };
         let class = if may_park && may_block { Class::Parked } else { Class::Running };
         let request = Request::Call {
-            ident: handle.ident,
+            ident: self.proxy.handle.ident,
             owner: self.proxy.owner.number(),
             method,
             args,
@@ -134,35 +134,141 @@ impl<T> Call<T> {
             guard: self.guard,
             lets_go: self.gives_up.is_some(),
         };
+        (class, request)
+    }
+
+    /// Sends the call if nothing has to be waited for before, as most can. Otherwise it comes back as it was.
+    fn send_now(mut self, waker: &Waker) -> Result<Sent<T>, Self> {
+        let known = self.method(self.proxy.handle.known_table());
+        if known.is_none() || self.args.is_err() || self.gives_up.is_some() {
+            return Err(self);
+        }
+        let Ok(args) = std::mem::replace(&mut self.args, Ok(Vec::new())) else { return Err(self) };
+        let (class, request) = self.request(known, args);
+        match self.proxy.handle.session.send_now(class, request, waker) {
+            Ok(flight) => {
+                let Self { proxy, decode, takes_faults, .. } = self;
+                Ok(Sent { flight, class, end: End { proxy, decode, takes_faults } })
+            }
+            Err(request) => {
+                self.args = Ok(request.into_args());
+                Err(self)
+            }
+        }
+    }
+
+    async fn run(mut self) -> Result<T, Error> {
+        let args = std::mem::replace(&mut self.args, Ok(Vec::new()))?;
+        // The host itself has no table; nor is an unknown name ours to refuse.
+        let is_host = self.proxy.handle.ident == steward_wire::Ident::HOST;
+        let table = match self.method {
+            Name::Static(_) | Name::Owned(_) if !is_host => Some(self.proxy.table().await?),
+            _ => None,
+        };
+        let known = self.method(table);
+        let (class, request) = self.request(known, args);
         if let Some(hold) = &self.gives_up {
             hold.give_up();
         }
-        let delivered = handle.session.deliver(class, request).await;
-        let delivered = match delivered {
-            Ok(delivered) if !self.takes_faults => delivered.returned(),
-            delivered => delivered,
-        };
-        if let Some(hold) = &self.gives_up {
-            match &delivered {
-                Ok(delivered) => hold.take_back(delivered.reply.grant),
-                // Only a wait that never began leaves the lock as it was.
-                Err(error) if error.effect() != steward_wire::Effect::Unknown => hold.take_back(None),
-                Err(_) => {}
-            }
+        let delivered = self.proxy.handle.session.deliver(class, request).await;
+        let end = End { proxy: self.proxy, decode: self.decode, takes_faults: self.takes_faults };
+        let Some(hold) = self.gives_up else { return end.of(delivered?) };
+        let delivered = delivered.and_then(Delivered::returned);
+        match &delivered {
+            Ok(delivered) => hold.take_back(delivered.reply.grant),
+            // Only a wait that never began leaves the lock as it was.
+            Err(error) if error.effect() != steward_wire::Effect::Unknown => hold.take_back(None),
+            Err(_) => {}
         }
-        let delivered = delivered?;
-        (self.decode)(&self.proxy, delivered)
+        end.of(delivered?)
     }
 }
 
 impl<T: Send + 'static> IntoFuture for Call<T> {
     type Output = Result<T, Error>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+    type IntoFuture = Calling<T>;
 
-    fn into_future(mut self) -> Self::IntoFuture {
+    fn into_future(mut self) -> Calling<T> {
         // The thread that asks is the owner, whichever thread polls.
         self.proxy.owner = self.proxy.owner.fixed();
-        Box::pin(self.run())
+        Calling(Stage::New(self))
+    }
+}
+
+/// A [`Call`] that is awaited. It is sent when it is first polled; dropping it gives the call up.
+#[must_use = "futures do nothing unless polled"]
+pub struct Calling<T>(Stage<T>);
+
+enum Stage<T> {
+    New(Call<T>),
+    Sent(Sent<T>),
+    /// It waits for its turn, for its type's description or for a reply that is not its last.
+    Elsewhere(Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>),
+    Done,
+}
+
+/// A call under way that only its reply is missing of.
+struct Sent<T> {
+    flight: Flight,
+    class: Class,
+    end: End<T>,
+}
+
+/// What becomes of a reply.
+struct End<T> {
+    proxy: Proxy,
+    decode: fn(&Proxy, Delivered) -> Result<T, Error>,
+    takes_faults: bool,
+}
+
+impl<T> End<T> {
+    fn of(&self, delivered: Delivered) -> Result<T, Error> {
+        (self.decode)(&self.proxy, if self.takes_faults { delivered } else { delivered.returned()? })
+    }
+}
+
+impl<T: Send + 'static> Future for Calling<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match &mut self.0 {
+                Stage::Sent(sent) => {
+                    let landed = std::task::ready!(sent.flight.poll(cx));
+                    let Stage::Sent(Sent { class, end, .. }) = std::mem::replace(&mut self.0, Stage::Done) else {
+                        unreachable!("it was just looked at")
+                    };
+                    let mut delivered = landed?;
+                    let Some(again) = delivered.refused_for_waiting(class, None) else {
+                        return Poll::Ready(end.of(delivered));
+                    };
+                    let again = async move {
+                        let session = Arc::clone(&end.proxy.handle.session);
+                        end.of(session.deliver(class, again).await?)
+                    };
+                    self.0 = Stage::Elsewhere(Box::pin(again));
+                }
+                Stage::Elsewhere(future) => {
+                    let result = std::task::ready!(future.as_mut().poll(cx));
+                    self.0 = Stage::Done;
+                    return Poll::Ready(result);
+                }
+                Stage::New(_) => {
+                    let Stage::New(call) = std::mem::replace(&mut self.0, Stage::Done) else {
+                        unreachable!("it was just looked at")
+                    };
+                    match call.send_now(cx.waker()) {
+                        // Whoever brings the reply wakes this task.
+                        Ok(sent) => {
+                            self.0 = Stage::Sent(sent);
+                            return Poll::Pending;
+                        }
+                        Err(call) => self.0 = Stage::Elsewhere(Box::pin(call.run())),
+                    }
+                }
+                Stage::Done => panic!("a call was polled after it had ended"),
+            }
+        }
     }
 }
 

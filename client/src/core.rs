@@ -89,15 +89,13 @@ struct Waiting {
     class: Class,
     wanted: Wanted,
     sent: Sent,
-    /// Whoever is to be woken then.
-    waker: Option<Waker>,
 }
 
 /// What is wanted of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
-    /// Somebody will fetch the reply.
-    Reply,
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    /// Somebody will [`Core::fetch`] the reply, and is to be woken then.
+    Reply(Option<Waker>),
     /// It shall happen, and nobody will fetch the reply: a release.
     Effect,
     /// Nothing: it was given up.
@@ -231,20 +229,20 @@ impl Core {
     }
 
     /// Expects the reply to a request and appends its frame to the lane, preceded by the references that were dropped;
-    /// without a lane it goes out with the next [`Core::resume`]. `wanted`: somebody will [`Core::fetch`] the reply.
-    pub(crate) fn send(&mut self, out: Option<&mut Vec<u8>>, class: Class, wanted: bool, request: Request) -> u64 {
+    /// without a lane it goes out with the next [`Core::resume`].
+    pub(crate) fn send(&mut self, out: Option<&mut Vec<u8>>, class: Class, wanted: Wanted, request: Request) -> u64 {
         let seq = self.seq_next;
         if let Some(out) = out {
             self.put_drops(out);
             let acked = self.take_acked();
             request.frame(seq).put(acked.as_ref(), out);
         }
-        self.expect(class, if wanted { Wanted::Reply } else { Wanted::Effect }, Sent::Lane(request))
+        self.expect(class, wanted, Sent::Lane(request))
     }
 
     /// Expects a reply to a frame that the caller sends by another way than the lane, once it has called [`Core::made`].
     pub(crate) fn send_bulk(&mut self, class: Class, target: (Ident, u64)) -> u64 {
-        self.expect(class, Wanted::Reply, Sent::Bulk(target, Bytes::new()))
+        self.expect(class, Wanted::Reply(None), Sent::Bulk(target, Bytes::new()))
     }
 
     /// Keeps the frame that [`Core::send_bulk`] was promised.
@@ -257,7 +255,7 @@ impl Core {
     fn expect(&mut self, class: Class, wanted: Wanted, sent: Sent) -> u64 {
         let seq = self.seq_next;
         self.seq_next += 1;
-        self.waiting.insert(seq, Waiting { class, wanted, sent, waker: None });
+        self.waiting.insert(seq, Waiting { class, wanted, sent });
         seq
     }
 
@@ -279,9 +277,9 @@ impl Core {
             return Some(Err(ended.clone()));
         }
         let waiting = self.waiting.get_mut(&seq).expect("a reply is fetched once, by the call that was sent");
-        match &mut waiting.waker {
-            Some(known) if known.will_wake(waker) => {}
-            known => *known = Some(waker.clone()),
+        match &mut waiting.wanted {
+            Wanted::Reply(Some(known)) if known.will_wake(waker) => {}
+            wanted => *wanted = Wanted::Reply(Some(waker.clone())),
         }
         None
     }
@@ -294,7 +292,7 @@ impl Core {
                 self.let_go(pinned);
             }
         } else if let Some(waiting) = self.waiting.get_mut(&seq) {
-            (waiting.wanted, waiting.waker) = (Wanted::Nothing, None);
+            waiting.wanted = Wanted::Nothing;
             // Should it be granted all the same, the release must find the object: its handle may go meanwhile.
             let given_up = waiting.sent.target().0;
             self.hold(given_up);
@@ -324,8 +322,8 @@ impl Core {
             self.receive(ident);
             self.hold(ident);
         }
-        if waiting.wanted == Wanted::Reply {
-            after.wakers.extend(waiting.waker);
+        if let Wanted::Reply(waker) = waiting.wanted {
+            after.wakers.extend(waker);
             let frame::Reply { effect, payload, epoch, version, index, grant, .. } = *reply;
             let version = Version { epoch, version, index };
             let payload = Bytes::copy_from_slice(payload);
@@ -340,7 +338,7 @@ impl Core {
             }
             let target = waiting.sent.target();
             self.undo(reply.grant, target);
-            if waiting.wanted == Wanted::Nothing {
+            if matches!(waiting.wanted, Wanted::Nothing) {
                 self.let_go(target.0);
             }
         }
@@ -354,7 +352,7 @@ impl Core {
             refused.is_ok_and(|fault| fault.retryable && matches!(&*fault.kind, "TooManyReplies" | "TooManyCalls"));
         let again = matches!(
             self.waiting.get(&reply.seq),
-            Some(Waiting { wanted: Wanted::Reply | Wanted::Effect, sent: Sent::Lane(_), .. })
+            Some(Waiting { wanted: Wanted::Reply(_) | Wanted::Effect, sent: Sent::Lane(_), .. })
         );
         if full && again {
             self.held_back.push(reply.seq);
@@ -379,7 +377,7 @@ impl Core {
     pub(crate) fn put_releases(&mut self, mut out: Option<&mut Vec<u8>>, mut permit: impl FnMut() -> bool) {
         while !self.releases.is_empty() && permit() {
             let Some((ident, owner)) = self.releases.pop_front() else { break };
-            self.send(out.as_deref_mut(), Class::Running, false, Request::release(ident, owner));
+            self.send(out.as_deref_mut(), Class::Running, Wanted::Effect, Request::release(ident, owner));
             self.let_go(ident);
         }
     }
@@ -447,7 +445,7 @@ impl Core {
         }
         for seq in std::mem::take(&mut self.held_back) {
             // One that was given up meanwhile has been cancelled.
-            if let Some(Waiting { wanted: Wanted::Reply | Wanted::Effect, sent: Sent::Lane(request), .. }) =
+            if let Some(Waiting { wanted: Wanted::Reply(_) | Wanted::Effect, sent: Sent::Lane(request), .. }) =
                 self.waiting.get(&seq)
             {
                 request.frame(seq).put(None, out);
@@ -596,7 +594,9 @@ impl Core {
         if self.ended.is_none() {
             self.ended = Some(ending);
             for (_, waiting) in std::mem::take(&mut self.waiting) {
-                after.wakers.extend(waiting.waker);
+                if let Wanted::Reply(waker) = waiting.wanted {
+                    after.wakers.extend(waker);
+                }
             }
             self.arrived.clear();
             self.unheld.clear();
@@ -613,7 +613,7 @@ mod tests {
     const QUEUE: (Ident, u64) = (Ident(7), 1);
 
     fn send(core: &mut Core) -> u64 {
-        core.send(Some(&mut Vec::new()), Class::Running, true, Request::release(QUEUE.0, QUEUE.1))
+        core.send(Some(&mut Vec::new()), Class::Running, Wanted::Reply(None), Request::release(QUEUE.0, QUEUE.1))
     }
 
     fn arrive(core: &mut Core, seq: u64, tokens: &[Ident], grant: Option<Grant>) {
@@ -820,7 +820,7 @@ mod tests {
         let mut core = Core::new(Lease::new(10_000, 0));
         let Request::Call { ident, owner, method, args, .. } = Request::release(Ident(9), 1) else { panic!("a call") };
         let wait = Request::Call { ident, owner, method, args, deadline_ms: None, guard: None, lets_go: true };
-        let seq = core.send(None, Class::Parked, true, wait);
+        let seq = core.send(None, Class::Parked, Wanted::Reply(None), wait);
         core.abandon(seq, (ident, owner), None);
         let mut out = Vec::new();
         core.resume(&mut out);

@@ -385,6 +385,7 @@ impl Shared {
                 Ok(())
             };
             let taken = take();
+            state.writes_at_once = after.wakers.len() <= 1;
             self.put_releases(&mut state, &mut after);
             taken
         };

@@ -52,6 +52,13 @@ pub(crate) struct Handle {
     table: OnceLock<Arc<Table>>,
 }
 
+impl Handle {
+    /// The type's methods, if they were asked for already.
+    pub(crate) fn known_table(&self) -> Option<&Table> {
+        self.table.get().map(|table| &**table)
+    }
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
         self.session.let_go([self.ident]);
@@ -131,7 +138,7 @@ impl Proxy {
     /// From the call: raised whatever the method raises; refused `NotExposed`, `UnknownIdent`, and others that the
     /// host decides; unknown if the connection is lost with the call in flight; poisoned if the object has failed.
     pub fn call<T: DeserializeOwned>(&self, method: &str, args: impl IntoArgs) -> Call<T> {
-        self.call_name(Name::Owned(method.to_owned()), args, decode)
+        self.call_name(self.name(method), args, decode)
     }
 
     /// Calls a method whose result is an object, and gives a proxy of it.
@@ -139,7 +146,7 @@ impl Proxy {
     /// # Errors
     /// As [`Proxy::call`]; the call fails with [`Error::Decode`] if the result is no token.
     pub fn call_proxy(&self, method: &str, args: impl IntoArgs) -> Call<Proxy> {
-        self.call_name(Name::Owned(method.to_owned()), args, decode_proxy)
+        self.call_name(self.name(method), args, decode_proxy)
     }
 
     /// Calls a method and leaves the result encoded.
@@ -147,7 +154,7 @@ impl Proxy {
     /// # Errors
     /// As [`Proxy::call`].
     pub fn call_item(&self, method: &str, args: impl IntoArgs) -> Call<Item> {
-        self.call_name(Name::Owned(method.to_owned()), args, |proxy, delivered| {
+        self.call_name(self.name(method), args, |proxy, delivered| {
             Ok(Item { owner: proxy.owner, delivered })
         })
     }
@@ -162,7 +169,13 @@ impl Proxy {
             let (version, owner) = (delivered.reply.version, proxy.owner);
             Ok(Answer { version, result: delivered.returned().map(|delivered| Item { owner, delivered }) })
         };
-        self.call_name(Name::Owned(method.to_owned()), args, decode).taking_faults()
+        self.call_name(self.name(method), args, decode).taking_faults()
+    }
+
+    /// A method, by its number if that is known.
+    fn name(&self, method: &str) -> Name {
+        let known = self.handle.known_table().and_then(|table| table.method(method));
+        known.map_or_else(|| Name::Owned(method.to_owned()), |(index, may_park)| Name::Index(index, may_park))
     }
 
     /// For methods that this crate knows.
@@ -185,7 +198,7 @@ impl Proxy {
     /// # Errors
     /// As [`Proxy::call`]; types without a value of their own raise.
     pub fn value<T: DeserializeOwned>(&self) -> Call<T> {
-        self.call_name(Name::Common(0xffff), (), decode)
+        self.call_name(Name::Index(0xffff, false), (), decode)
     }
 
     /// The object as text, as Python's `str(proxy)` gives it.
@@ -193,7 +206,7 @@ impl Proxy {
     /// # Errors
     /// As [`Proxy::call`].
     pub fn str(&self) -> Call<String> {
-        self.call_name(Name::Common(0xfffe), (), decode)
+        self.call_name(Name::Index(0xfffe, false), (), decode)
     }
 
     /// The object as text for programmers, as Python's `repr` of the object itself gives it.
@@ -201,7 +214,7 @@ impl Proxy {
     /// # Errors
     /// As [`Proxy::call`].
     pub fn repr(&self) -> Call<String> {
-        self.call_name(Name::Common(0xfffd), (), decode)
+        self.call_name(Name::Index(0xfffd, false), (), decode)
     }
 
     /// What the object's type offers.

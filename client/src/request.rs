@@ -75,6 +75,15 @@ impl Request {
         }
     }
 
+    /// The same, taken out.
+    pub(crate) fn into_args(self) -> Vec<u8> {
+        match self {
+            Self::Call { args, .. } | Self::Create { args, .. } => args,
+            Self::Upload { chunk, .. } => chunk,
+            Self::DescribeAll | Self::DescribeObject(_) | Self::Fork => Vec::new(),
+        }
+    }
+
     /// The size of its frame, at most.
     pub(crate) fn bytes_max(&self) -> usize {
         let names = match self {

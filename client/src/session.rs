@@ -1,8 +1,7 @@
 //! A signed-in session: one state, one lock, shared by callers and the lanes' tasks.
 //!
-//! A caller appends its frame under the lock. The first one since the lane's task last ran also tries to write
-//! it there and then, so that a lone call costs no hop on its way out; those that follow leave it to the task, which
-//! sends them together.
+//! A caller appends its frame under the lock. A lone one also tries to write it there and then, so that it costs no hop on
+//! its way out; where several call at a time they leave that to the lane's task, which sends their frames together.
 //!
 //! The session outlives its connections: while there is none, requests are only written down, and the next connection
 //! begins by sending them (`reconnect.rs`).
@@ -20,7 +19,7 @@ use steward_wire::{Effect, Fault, Ident, value};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::connect::{Dialer, Link};
-use crate::core::{After, Class, Core, Ending, Reply};
+use crate::core::{After, Class, Core, Ending, Reply, Wanted};
 use crate::error::Error;
 use crate::events::{Listener, SessionEvent};
 use crate::lane::{Lane, Sink};
@@ -66,13 +65,15 @@ pub(crate) struct Pipe {
     sent: usize,
     /// The lane's task.
     waker: Option<Waker>,
+    /// The task was woken for what callers have appended, and has not run since.
+    woken: bool,
     /// Callers that wait for room.
     room: Vec<Waker>,
 }
 
 impl Pipe {
     pub(crate) fn new(sink: Sink) -> Self {
-        Self { sink, out: Vec::new(), sent: 0, waker: None, room: Vec::new() }
+        Self { sink, out: Vec::new(), sent: 0, waker: None, woken: false, room: Vec::new() }
     }
 
     fn unsent(&self) -> usize {
@@ -113,8 +114,9 @@ pub(crate) struct State {
     listeners: Vec<Listener>,
     /// Receiving halves of bulk calls on their way to the lane's task, with the connection that they belong to.
     pub(crate) adopted: Vec<(usize, quinn::RecvStream)>,
-    /// Somebody has called since the lane's task last ran.
-    called_since_turn: bool,
+    /// The next call is written at once: the lane's task has run since the last one, and found no more than one reply, so that others
+    /// are not about to call as well.
+    pub(crate) writes_at_once: bool,
     /// The lane's task knows that something is owed.
     pub(crate) is_owed_timed: bool,
     /// The host takes no new calls, and why.
@@ -146,14 +148,27 @@ impl State {
             Some(known) if known.will_wake(cx.waker()) => {}
             known => *known = Some(cx.waker().clone()),
         }
-        if which == Which::Main {
-            self.called_since_turn = false;
-        }
+        pipe.woken = false;
         let flushed = pipe.poll_flush(cx)?;
         if pipe.unsent() < UNSENT_BYTES_MAX {
             pipe.room.drain(..).for_each(Waker::wake);
         }
         Ok(if flushed.is_ready() && self.closing { Poll::Ready(()) } else { Poll::Pending })
+    }
+
+    /// Expects the reply to a request, for which `waker` is woken, and sends it as soon as there is a connection. Gives the lane's
+    /// task if that is to be woken for it.
+    fn send(&mut self, class: Class, request: Request, waker: Option<&Waker>) -> (u64, Option<Waker>) {
+        let Self { core, pipes, writes_at_once, .. } = self;
+        let Some(pipe) = pipes[Which::Main as usize].as_mut() else {
+            return (core.send(None, class, Wanted::Reply(waker.cloned()), request), None);
+        };
+        let at_once = std::mem::take(writes_at_once) && pipe.unsent() == 0;
+        let seq = core.send(Some(&mut pipe.out), class, Wanted::Reply(waker.cloned()), request);
+        // An error is the lane's to find: it polls the same sink.
+        let is_sent = at_once && pipe.poll_flush(&mut Context::from_waker(Waker::noop())).is_ready();
+        let wakes = !is_sent && !std::mem::replace(&mut pipe.woken, true);
+        (seq, if wakes { pipe.waker.clone() } else { None })
     }
 
     /// The lane sends nothing more.
@@ -364,41 +379,50 @@ impl std::fmt::Debug for Session {
 }
 
 /// A call under way. Dropping it gives the call up.
-struct Flight<'a> {
-    session: &'a Arc<Session>,
+pub(crate) struct Flight {
+    /// None once the reply was fetched.
+    session: Option<Arc<Session>>,
     seq: u64,
     target: (Ident, u64),
     /// Objects that its arguments name, held until it is over.
     named: Vec<Ident>,
-    fetched: bool,
 }
 
-impl Flight<'_> {
+impl Flight {
+    /// The reply, or wakes `cx` when it is there.
+    ///
+    /// # Panics
+    /// If it was fetched before.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Delivered, Error>> {
+        let session = self.session.as_ref().expect("a reply is fetched once");
+        let Some(reply) = session.shared.state.lock().core.fetch(self.seq, cx.waker()) else { return Poll::Pending };
+        self.let_go_of_named();
+        let session = self.session.take().expect("it was just there");
+        Poll::Ready(match reply {
+            Ok(reply) => Ok(Delivered { session, reply }),
+            Err(ending) => Err(Error::Unknown(ending.unknown())),
+        })
+    }
+
     /// Waits for the reply.
     async fn land(&mut self) -> Result<Delivered, Error> {
-        let session = self.session;
-        let reply = poll_fn(|cx| match session.shared.state.lock().core.fetch(self.seq, cx.waker()) {
-            Some(reply) => Poll::Ready(reply),
-            None => Poll::Pending,
-        })
-        .await;
-        self.fetched = true;
-        match reply {
-            Ok(reply) => Ok(Delivered { session: Arc::clone(session), reply }),
-            Err(ending) => Err(Error::Unknown(ending.unknown())),
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn let_go_of_named(&mut self) {
+        if let Some(session) = &self.session
+            && !self.named.is_empty()
+        {
+            session.let_go(std::mem::take(&mut self.named));
         }
     }
 }
 
-impl Drop for Flight<'_> {
+impl Drop for Flight {
     fn drop(&mut self) {
-        if !self.named.is_empty() {
-            self.session.let_go(std::mem::take(&mut self.named));
-        }
-        if self.fetched {
-            return;
-        }
-        let shared = &self.session.shared;
+        self.let_go_of_named();
+        let Some(session) = &self.session else { return };
+        let shared = &session.shared;
         let mut after = After::default();
         {
             let mut state = shared.state.lock();
@@ -442,7 +466,7 @@ impl Session {
                 doubted: false,
                 listeners: Vec::new(),
                 adopted: Vec::new(),
-                called_since_turn: false,
+                writes_at_once: true,
                 is_owed_timed: false,
                 draining: None,
                 closing: false,
@@ -486,10 +510,7 @@ impl Session {
                 self.launch(permit, class, request).await?.land().await?
             };
             at_once = false;
-            // One that was sent at once may have taken the room of one that waited for it.
-            let refused = class == Class::Parked && delivered.reply.is_refused("TooManyParked");
-            let again = if refused { delivered.reply.refused.take().map(|again| *again).or(copy) } else { None };
-            match again {
+            match delivered.refused_for_waiting(class, copy) {
                 Some(again) => request = again,
                 None => return Ok(delivered),
             }
@@ -527,7 +548,7 @@ impl Session {
         permit: SemaphorePermit<'_>,
         class: Class,
         request: Request,
-    ) -> Result<Flight<'_>, Error> {
+    ) -> Result<Flight, Error> {
         let bytes = request.bytes_max();
         let limit = self.shared.limits.request_bytes_max;
         if bytes > limit {
@@ -540,11 +561,15 @@ impl Session {
         }
     }
 
-    async fn permit(&self, class: Class) -> Result<SemaphorePermit<'_>, Error> {
-        let semaphore = match class {
+    fn permits(&self, class: Class) -> &Semaphore {
+        match class {
             Class::Running => &self.shared.running,
             Class::Parked => &self.shared.parked,
-        };
+        }
+    }
+
+    async fn permit(&self, class: Class) -> Result<SemaphorePermit<'_>, Error> {
+        let semaphore = self.permits(class);
         match semaphore.try_acquire() {
             Ok(permit) => Ok(permit),
             Err(_) => semaphore.acquire().await.map_err(|_| self.is_usable(&self.shared.state.lock()).unwrap_err()),
@@ -581,29 +606,43 @@ impl Session {
         permit: SemaphorePermit<'_>,
         class: Class,
         request: Request,
-    ) -> Result<Flight<'_>, Error> {
+    ) -> Result<Flight, Error> {
         let target = request.target();
         let mut request = Some(request);
-        let (seq, lane) = self
-            .with_room(Which::Main, |state| {
-                let request = request.take().expect("a request is sent once");
-                let State { core, pipes, called_since_turn, .. } = state;
-                let Some(pipe) = pipes[Which::Main as usize].as_mut() else {
-                    return (core.send(None, class, true, request), None);
-                };
-                let is_first = pipe.unsent() == 0 && !*called_since_turn;
-                let seq = core.send(Some(&mut pipe.out), class, true, request);
-                *called_since_turn = true;
-                // An error is the lane's to find: it polls the same sink.
-                let is_sent = is_first && pipe.poll_flush(&mut Context::from_waker(Waker::noop())).is_ready();
-                (seq, if is_sent { None } else { pipe.waker.clone() })
-            })
-            .await?;
+        let sent = self.with_room(Which::Main, |state| {
+            state.send(class, request.take().expect("a request is sent once"), None)
+        });
+        let (seq, lane) = sent.await?;
         permit.forget();
-        if let Some(lane) = lane {
-            lane.wake();
+        lane.into_iter().for_each(Waker::wake);
+        Ok(Flight { session: Some(Arc::clone(self)), seq, target, named: Vec::new() })
+    }
+
+    /// Sends a request that need not wait for its turn, and has `waker` woken for the reply. Gives it back where it must wait, or
+    /// cannot be sent: [`Session::deliver`] does that, or says why.
+    pub(crate) fn send_now(
+        self: &Arc<Self>,
+        class: Class,
+        request: Request,
+        waker: &Waker,
+    ) -> Result<Flight, Request> {
+        let limits = &self.shared.limits;
+        if request.bytes_max() > limits.bulk_bytes_min.min(limits.request_bytes_max) {
+            return Err(request);
         }
-        Ok(Flight { session: self, seq, target, named: Vec::new(), fetched: false })
+        let Ok(permit) = self.permits(class).try_acquire() else { return Err(request) };
+        let target = request.target();
+        let (seq, lane) = {
+            let mut state = self.shared.state.lock();
+            let has_room = state.pipes[Which::Main as usize].as_ref().is_some_and(|pipe| pipe.unsent() < UNSENT_BYTES_MAX);
+            if !has_room || self.is_usable(&state).is_err() {
+                return Err(request);
+            }
+            state.send(class, request, Some(waker))
+        };
+        permit.forget();
+        lane.into_iter().for_each(Waker::wake);
+        Ok(Flight { session: Some(Arc::clone(self)), seq, target, named: Vec::new() })
     }
 
     async fn send_bulk(
@@ -611,7 +650,7 @@ impl Session {
         permit: SemaphorePermit<'_>,
         class: Class,
         request: Request,
-    ) -> Result<Flight<'_>, Error> {
+    ) -> Result<Flight, Error> {
         // One permit for each call while it is being sent: that bounds the frames in memory.
         let _sending = self.bulk.acquire().await.expect("the semaphore is never closed");
         let target = request.target();
@@ -625,7 +664,7 @@ impl Session {
             state.core.send_bulk(class, target)
         };
         permit.forget();
-        let flight = Flight { session: self, seq, target, named, fetched: false };
+        let flight = Flight { session: Some(Arc::clone(self)), seq, target, named };
         let mut frame = Vec::with_capacity(request.bytes_max());
         request.frame(seq).put(None, &mut frame);
         drop(request);
@@ -850,6 +889,15 @@ pub(crate) struct Delivered {
 }
 
 impl Delivered {
+    /// What to send once more: a call that may wait where a call that was sent at once has taken the room which it had waited for.
+    /// `copy`: the call, if it was not sent by the lane.
+    pub(crate) fn refused_for_waiting(&mut self, class: Class, copy: Option<Request>) -> Option<Request> {
+        if class != Class::Parked || !self.reply.is_refused("TooManyParked") {
+            return None;
+        }
+        self.reply.refused.take().map(|again| *again).or(copy)
+    }
+
     /// The same if it is a result, else the error that it is.
     pub(crate) fn returned(self) -> Result<Self, Error> {
         match self.reply.effect {

@@ -6,7 +6,7 @@ use std::task::Waker;
 use steward_wire::frame::{Grant, Guard, HostFrame};
 use steward_wire::{Effect, Ident, Limits, check, value};
 
-use crate::core::{After, Class, Core, Ending, Version};
+use crate::core::{After, Class, Core, Ending, Version, Wanted};
 use crate::lease::Lease;
 use crate::request::{Method, Request};
 
@@ -73,7 +73,7 @@ impl Session {
         let lets_go = method == "wait";
         let guard = guard.map(|(lock, fence)| Guard { lock: Ident(lock), fence });
         let (ident, method) = (Ident(ident), Method::Name(method.into()));
-        self.core.send(out, class, true, Request::Call { ident, owner, method, args, deadline_ms, guard, lets_go })
+        self.core.send(out, class, Wanted::Reply(None), Request::Call { ident, owner, method, args, deadline_ms, guard, lets_go })
     }
 
     /// Asks for an object and gives the call's seq.
@@ -86,7 +86,7 @@ impl Session {
         name: Option<&str>,
     ) -> u64 {
         let request = Request::Create { owner, typeid: typeid.into(), args, name: name.map(Into::into), idle_ms: None };
-        self.core.send(out, Class::Running, true, request)
+        self.core.send(out, Class::Running, Wanted::Reply(None), request)
     }
 
     /// The reply to a call, once; the error says why there will be none.

@@ -11,6 +11,9 @@ use crate::value::{Leaf, tag, utf8};
 /// No item may nest deeper than this, whatever [`Limits::depth_max`] says.
 pub const DEPTH_MAX: u32 = 256;
 
+/// Nesting of nearly all items.
+const SHALLOW: usize = 32;
+
 /// Bounds of one received item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -94,7 +97,12 @@ pub enum Malformed {
 /// The first [`Malformed`] found, front to back.
 pub fn check(bytes: &[u8], limits: &Limits) -> Result<Checked, Malformed> {
     // Clearing the counters for the deepest nesting would cost a small item more than reading it.
-    if limits.depth_max <= 32 { walk::<32>(bytes, limits) } else { walk::<{ DEPTH_MAX as usize }>(bytes, limits) }
+    match walk::<SHALLOW>(bytes, limits) {
+        Err(Malformed::TooDeep(_)) if limits.depth_max as usize > SHALLOW => {
+            walk::<{ DEPTH_MAX as usize }>(bytes, limits)
+        }
+        walked => walked,
+    }
 }
 
 fn walk<const DEPTH: usize>(bytes: &[u8], limits: &Limits) -> Result<Checked, Malformed> {

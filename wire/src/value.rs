@@ -10,7 +10,7 @@ use crate::Malformed;
 use crate::cbor::{self, Kind, Reader};
 use crate::check::{DEPTH_MAX, Limits, check};
 use crate::token::{Ident, Token, TokenRef};
-pub use convert::{ConvertError, from_serde, to_serde};
+pub use convert::{ConvertError, from_serde, put_serde, to_serde};
 use leaf::{DATE_FIELDS, Integer, TIME_FIELDS, put_bigint};
 pub(crate) use leaf::{Leaf, utf8};
 

@@ -43,16 +43,26 @@ const ANY: Limits = Limits { depth_max: DEPTH_MAX, items_max: u64::MAX };
 /// [`DEPTH_MAX`] or holds a tag of its own that this protocol does not know.
 pub fn from_serde<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, ConvertError> {
     let mut item = Vec::new();
-    write(value, &mut item)?;
-    match check(&item, &ANY) {
-        Ok(_) => Ok(item),
+    put_serde(value, &mut item)?;
+    Ok(item)
+}
+
+/// Appends what [`from_serde`] gives.
+///
+/// # Errors
+/// As [`from_serde`]; what `out` then ends with is of no use.
+pub fn put_serde<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), ConvertError> {
+    let start = out.len();
+    write(value, out)?;
+    match check(&out[start..], &ANY) {
+        Ok(_) => Ok(()),
         // A sequence or map that did not know its length. It does now.
         Err(Malformed::Indefinite) => {
-            let known: ciborium::Value = read(&item)?;
-            item.clear();
-            write(&known, &mut item)?;
-            check(&item, &ANY)?;
-            Ok(item)
+            let known: ciborium::Value = read(&out[start..])?;
+            out.truncate(start);
+            write(&known, out)?;
+            check(&out[start..], &ANY)?;
+            Ok(())
         }
         Err(malformed) => Err(malformed.into()),
     }
