@@ -44,6 +44,7 @@ pub use artefact::CacheConfig;
 pub use compile::{CompileLimits, Compiler, compile_main};
 pub use describe::{BadDescription, DescribeLimits};
 pub use engine::{Layout, MemoryProfile, Profile};
+pub use object::{Object, Saved};
 pub use placement::Placement;
 pub use releases::{Release, Releases, ReleasesReport, TooManyMethods, VersionReport};
 
@@ -316,9 +317,9 @@ impl Guests {
         self.load_as(Some(name), component, options)
     }
 
-    /// As [`Guests::load`]; the beginning of the component's digest stands for it.
-    pub(crate) fn load_unnamed(&self, component: &[u8]) -> Result<Arc<Plugin>, GuestError> {
-        self.load_as(None, component, LoadOptions::default())
+    /// As [`Guests::load_with`]; the beginning of the component's digest stands for it.
+    pub(crate) fn load_unnamed(&self, component: &[u8], options: LoadOptions) -> Result<Arc<Plugin>, GuestError> {
+        self.load_as(None, component, options)
     }
 
     fn load_as(&self, name: Option<&str>, component: &[u8], options: LoadOptions) -> Result<Arc<Plugin>, GuestError> {
