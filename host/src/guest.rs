@@ -280,7 +280,7 @@ impl Guests {
     /// # Errors
     /// [`GuestError::Engine`] and [`GuestError::Io`].
     pub fn new(config: GuestConfig) -> Result<Self, GuestError> {
-        let profile = MemoryProfile::choose(config.profile, config.objects_max, engine::max_map_count());
+        let profile = MemoryProfile::here(config.profile, config.objects_max);
         let roomy = MemoryProfile { objects_max: profile.objects_max.saturating_add(GUESTS_SPARE), ..profile };
         let engines = engine::running(&config, &roomy).map_err(GuestError::engine)?;
         let ticked = engines.iter().map(|sized| sized.engine.clone()).collect();

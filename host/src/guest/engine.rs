@@ -94,6 +94,11 @@ impl std::fmt::Display for MemoryProfile {
 }
 
 impl MemoryProfile {
+    /// What this machine allows of the `objects_max` that are wanted.
+    pub fn here(wanted: Profile, objects_max: u32) -> Self {
+        Self::choose(wanted, objects_max, max_map_count())
+    }
+
     /// What a system with this `vm.max_map_count` allows of the `objects_max` that are wanted.
     pub(super) fn choose(wanted: Profile, objects_max: u32, max_map_count: u64) -> Self {
         let fitting = fast_fitting(max_map_count);
