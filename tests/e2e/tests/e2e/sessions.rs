@@ -313,8 +313,8 @@ async fn dropped(over_quic: bool) {
         // Sent and given up; on a busy machine what reads may have been answered in between.
         let mut read = list.get(round).into_future();
         let mut wait = queue.get().into_future();
-        let _ = futures_poll(read.as_mut()).await;
-        assert!(futures_poll(wait.as_mut()).await.is_none());
+        let _ = futures_poll(&mut read).await;
+        assert!(futures_poll(&mut wait).await.is_none());
         drop((read, wait));
         let other = 99 - round;
         assert_eq!(list.get(other).await.expect("answered"), u64::try_from(other).expect("small"));
