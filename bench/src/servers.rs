@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use quinn::{AckFrequencyConfig, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use serde::{Deserialize, Serialize};
 use steward_host::guest::{CompileLimits, Compiler, GuestConfig, Guests, Profile};
 use steward_host::{AuthKey, Config, Host, Key, Limits, Registration, Role, Source, TenantConfig};
@@ -33,16 +33,11 @@ pub(crate) fn authkey() -> AuthKey {
 
 /// Transport settings as the host has them, so that only what is above the transport differs.
 pub(crate) fn transport() -> Arc<TransportConfig> {
-    let mut acks = AckFrequencyConfig::default();
-    acks.ack_eliciting_threshold(VarInt::from_u32(10));
-    let mut transport = TransportConfig::default();
+    let mut transport = steward_client::transport::transport(true);
     transport
         .stream_receive_window(VarInt::from_u32(256 << 10))
         .receive_window(VarInt::from_u32(1 << 20))
-        .send_window(1 << 20)
-        .datagram_receive_buffer_size(None)
-        .ack_frequency_config(Some(acks))
-        .initial_mtu(6_500);
+        .send_window(1 << 20);
     Arc::new(transport)
 }
 

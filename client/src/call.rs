@@ -3,7 +3,7 @@
 use std::future::IntoFuture;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
 use steward_wire::frame::Guard;
@@ -137,24 +137,26 @@ impl<T> Call<T> {
         (class, request)
     }
 
-    /// Sends the call if nothing has to be waited for before, as most can. Otherwise it comes back as it was.
-    fn send_now(mut self, waker: &Waker) -> Result<Sent<T>, Self> {
+    /// Sends the call if nothing has to be waited for before, as most can. Otherwise it stays as it was.
+    fn send_now(&mut self, waker: &Waker) -> Option<(Flight, Class)> {
         let known = self.method(self.proxy.handle.known_table());
-        if known.is_none() || self.args.is_err() || self.gives_up.is_some() {
-            return Err(self);
+        if known.is_none() || self.gives_up.is_some() {
+            return None;
         }
-        let Ok(args) = std::mem::replace(&mut self.args, Ok(Vec::new())) else { return Err(self) };
+        let args = std::mem::take(self.args.as_mut().ok()?);
         let (class, request) = self.request(known, args);
         match self.proxy.handle.session.send_now(class, request, waker) {
-            Ok(flight) => {
-                let Self { proxy, decode, takes_faults, .. } = self;
-                Ok(Sent { flight, class, end: End { proxy, decode, takes_faults } })
-            }
+            Ok(flight) => Some((flight, class)),
             Err(request) => {
                 self.args = Ok(request.into_args());
-                Err(self)
+                None
             }
         }
+    }
+
+    /// What the reply is to the caller.
+    fn end(&self, delivered: Delivered) -> Result<T, Error> {
+        (self.decode)(&self.proxy, if self.takes_faults { delivered } else { delivered.returned()? })
     }
 
     async fn run(mut self) -> Result<T, Error> {
@@ -171,8 +173,7 @@ impl<T> Call<T> {
             hold.give_up();
         }
         let delivered = self.proxy.handle.session.deliver(class, request).await;
-        let end = End { proxy: self.proxy, decode: self.decode, takes_faults: self.takes_faults };
-        let Some(hold) = self.gives_up else { return end.of(delivered?) };
+        let Some(hold) = &self.gives_up else { return self.end(delivered?) };
         let delivered = delivered.and_then(Delivered::returned);
         match &delivered {
             Ok(delivered) => hold.take_back(delivered.reply.grant),
@@ -180,7 +181,13 @@ impl<T> Call<T> {
             Err(error) if error.effect() != steward_wire::Effect::Unknown => hold.take_back(None),
             Err(_) => {}
         }
-        end.of(delivered?)
+        self.end(delivered?)
+    }
+
+    /// Sends it once more, as it was refused.
+    async fn run_again(self, class: Class, request: Request) -> Result<T, Error> {
+        let delivered = self.proxy.handle.session.deliver(class, request).await?;
+        self.end(delivered)
     }
 }
 
@@ -191,84 +198,55 @@ impl<T: Send + 'static> IntoFuture for Call<T> {
     fn into_future(mut self) -> Calling<T> {
         // The thread that asks is the owner, whichever thread polls.
         self.proxy.owner = self.proxy.owner.fixed();
-        Calling(Stage::New(self))
+        Calling { call: Some(self), stage: Stage::New }
     }
 }
 
 /// A [`Call`] that is awaited. It is sent when it is first polled; dropping it gives the call up.
 #[must_use = "futures do nothing unless polled"]
-pub struct Calling<T>(Stage<T>);
+pub struct Calling<T> {
+    /// None once it is over, or goes on elsewhere.
+    call: Option<Call<T>>,
+    stage: Stage<T>,
+}
 
 enum Stage<T> {
-    New(Call<T>),
-    Sent(Sent<T>),
+    New,
+    /// Only its reply is missing.
+    Sent(Flight, Class),
     /// It waits for its turn, for its type's description or for a reply that is not its last.
     Elsewhere(Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>),
-    Done,
-}
-
-/// A call under way that only its reply is missing of.
-struct Sent<T> {
-    flight: Flight,
-    class: Class,
-    end: End<T>,
-}
-
-/// What becomes of a reply.
-struct End<T> {
-    proxy: Proxy,
-    decode: fn(&Proxy, Delivered) -> Result<T, Error>,
-    takes_faults: bool,
-}
-
-impl<T> End<T> {
-    fn of(&self, delivered: Delivered) -> Result<T, Error> {
-        (self.decode)(&self.proxy, if self.takes_faults { delivered } else { delivered.returned()? })
-    }
 }
 
 impl<T: Send + 'static> Future for Calling<T> {
     type Output = Result<T, Error>;
 
+    /// # Panics
+    /// If it has ended before.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            match &mut self.0 {
-                Stage::Sent(sent) => {
-                    let landed = std::task::ready!(sent.flight.poll(cx));
-                    let Stage::Sent(Sent { class, end, .. }) = std::mem::replace(&mut self.0, Stage::Done) else {
-                        unreachable!("it was just looked at")
-                    };
-                    let mut delivered = landed?;
-                    let Some(again) = delivered.refused_for_waiting(class, None) else {
-                        return Poll::Ready(end.of(delivered));
-                    };
-                    let again = async move {
-                        let session = Arc::clone(&end.proxy.handle.session);
-                        end.of(session.deliver(class, again).await?)
-                    };
-                    self.0 = Stage::Elsewhere(Box::pin(again));
+        const OVER: &str = "a call is polled until it ends";
+        let Self { call, stage } = &mut *self;
+        match stage {
+            Stage::New => {
+                if let Some((flight, class)) = call.as_mut().expect(OVER).send_now(cx.waker()) {
+                    *stage = Stage::Sent(flight, class);
+                    // Whoever brings the reply wakes this task.
+                    return Poll::Pending;
                 }
-                Stage::Elsewhere(future) => {
-                    let result = std::task::ready!(future.as_mut().poll(cx));
-                    self.0 = Stage::Done;
-                    return Poll::Ready(result);
-                }
-                Stage::New(_) => {
-                    let Stage::New(call) = std::mem::replace(&mut self.0, Stage::Done) else {
-                        unreachable!("it was just looked at")
-                    };
-                    match call.send_now(cx.waker()) {
-                        // Whoever brings the reply wakes this task.
-                        Ok(sent) => {
-                            self.0 = Stage::Sent(sent);
-                            return Poll::Pending;
-                        }
-                        Err(call) => self.0 = Stage::Elsewhere(Box::pin(call.run())),
-                    }
-                }
-                Stage::Done => panic!("a call was polled after it had ended"),
+                *stage = Stage::Elsewhere(Box::pin(call.take().expect(OVER).run()));
             }
+            Stage::Sent(flight, class) => {
+                let mut landed = ready!(flight.poll(cx));
+                let class = *class;
+                let again = landed.as_mut().ok().and_then(|delivered| delivered.refused_for_waiting(class, None));
+                let call = call.take().expect(OVER);
+                let Some(request) = again else { return Poll::Ready(landed.and_then(|delivered| call.end(delivered))) };
+                *stage = Stage::Elsewhere(Box::pin(call.run_again(class, request)));
+            }
+            Stage::Elsewhere(_) => {}
         }
+        let Stage::Elsewhere(future) = stage else { unreachable!("all else has returned") };
+        future.as_mut().poll(cx)
     }
 }
 

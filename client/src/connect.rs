@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{AckFrequencyConfig, ClientConfig, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{ClientConfig, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
@@ -40,10 +40,6 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 const SEND_WINDOW_BYTES: u64 = 1 << 20;
 /// Receive buffer of the UDP socket: the kernel counts a packet at up to twice its size.
 const SOCKET_BYTES: usize = 4 << 20;
-/// First size of packets to this machine itself, where the path is known; 12,000 and more hang.
-const LOOPBACK_MTU: u16 = 6_500;
-/// Packets that the peer may receive before it acknowledges.
-const ACK_ELICITING_THRESHOLD: u32 = 10;
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -638,22 +634,15 @@ fn client_config(verifier: Arc<dyn ServerCertVerifier>, is_loopback: bool) -> Re
 }
 
 fn transport(is_loopback: bool) -> TransportConfig {
-    let mut acks = AckFrequencyConfig::default();
-    acks.ack_eliciting_threshold(VarInt::from_u32(ACK_ELICITING_THRESHOLD));
-    let mut transport = TransportConfig::default();
+    let mut transport = crate::transport::transport(is_loopback);
     transport
         .max_concurrent_uni_streams(VarInt::from_u32(BULK_STREAMS_MAX))
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        .datagram_receive_buffer_size(None)
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
         .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_idle_timeout(Some(IDLE.try_into().expect("30 s are within a QUIC timeout")))
-        .ack_frequency_config(Some(acks));
-    if is_loopback {
-        transport.initial_mtu(LOOPBACK_MTU);
-    }
+        .max_idle_timeout(Some(IDLE.try_into().expect("30 s are within a QUIC timeout")));
     transport
 }
 

@@ -9,12 +9,12 @@
 //! the host knows by their numbers what it has had.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::task::Waker;
 
 use bytes::Bytes;
 use steward_wire::frame::{self, Acked, ClientFrame, Grant, Refs};
-use steward_wire::{Effect, Fault, Ident};
+use steward_wire::{Effect, Fault, Ident, Spread};
 
 use crate::lease::Lease;
 use crate::request::Request;
@@ -155,25 +155,6 @@ impl After {
     }
 }
 
-/// Spreads numbers that this process counts up itself: nobody else can choose them.
-#[derive(Default)]
-pub(crate) struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(self.0.rotate_left(8) ^ u64::from(byte));
-        }
-    }
-    fn write_u64(&mut self, number: u64) {
-        // Fibonacci hashing: the golden ratio's fraction of 2^64.
-        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
-    }
-}
-
 type BySeq<T> = HashMap<u64, T, BuildHasherDefault<Spread>>;
 
 #[derive(Debug)]
@@ -186,7 +167,7 @@ pub(crate) struct Core {
     done: BySeq<Reply>,
     /// Seqs that arrived and are not acknowledged; ascending runs in order of arrival.
     arrived: Vec<(u64, u64)>,
-    refs: HashMap<Ident, Count>,
+    refs: HashMap<Ident, Count, BuildHasherDefault<Spread>>,
     /// Idents that nothing held at some moment since the last frame of references.
     unheld: Vec<Ident>,
     /// Changes of references that the host may not have had, and the number of the last.
@@ -208,7 +189,7 @@ impl Core {
             waiting: BySeq::default(),
             done: BySeq::default(),
             arrived: Vec::new(),
-            refs: HashMap::new(),
+            refs: HashMap::default(),
             unheld: Vec::new(),
             refs_log: VecDeque::new(),
             refs_number: 0,

@@ -50,10 +50,12 @@ mod session;
 #[doc(hidden)]
 pub mod sim;
 mod start;
+#[doc(hidden)]
+pub mod transport;
 mod types;
 
 pub use args::{Args, IntoArgs, Keywords};
-pub use call::Call;
+pub use call::{Call, Calling};
 pub use connect::{ConnectOptions, Fork};
 pub use core::Version;
 pub use error::{ConfigError, Error, StartError};

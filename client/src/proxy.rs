@@ -3,14 +3,14 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use steward_wire::describe::TypeInfo;
 use steward_wire::frame::Grant;
-use steward_wire::{Ident, Token, cbor::Reader, value};
+use steward_wire::{Ident, Spread, Token, cbor::Reader, value};
 
 use crate::args::IntoArgs;
 use crate::call::{Call, Name};
@@ -69,7 +69,7 @@ impl Drop for Handle {
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) info: TypeInfo,
-    indexes: HashMap<String, u16>,
+    indexes: HashMap<String, u16, BuildHasherDefault<Spread>>,
 }
 
 impl Table {
@@ -154,9 +154,7 @@ impl Proxy {
     /// # Errors
     /// As [`Proxy::call`].
     pub fn call_item(&self, method: &str, args: impl IntoArgs) -> Call<Item> {
-        self.call_name(self.name(method), args, |proxy, delivered| {
-            Ok(Item { owner: proxy.owner, delivered })
-        })
+        self.call_name(self.name(method), args, |proxy, delivered| Ok(Item { owner: proxy.owner, delivered }))
     }
 
     /// Calls a method and gives whatever the host answers, faults too, with the answer's place in the life of the object. For

@@ -609,9 +609,8 @@ impl Session {
     ) -> Result<Flight, Error> {
         let target = request.target();
         let mut request = Some(request);
-        let sent = self.with_room(Which::Main, |state| {
-            state.send(class, request.take().expect("a request is sent once"), None)
-        });
+        let sent = self
+            .with_room(Which::Main, |state| state.send(class, request.take().expect("a request is sent once"), None));
         let (seq, lane) = sent.await?;
         permit.forget();
         lane.into_iter().for_each(Waker::wake);
@@ -620,12 +619,7 @@ impl Session {
 
     /// Sends a request that need not wait for its turn, and has `waker` woken for the reply. Gives it back where it must wait, or
     /// cannot be sent: [`Session::deliver`] does that, or says why.
-    pub(crate) fn send_now(
-        self: &Arc<Self>,
-        class: Class,
-        request: Request,
-        waker: &Waker,
-    ) -> Result<Flight, Request> {
+    pub(crate) fn send_now(self: &Arc<Self>, class: Class, request: Request, waker: &Waker) -> Result<Flight, Request> {
         let limits = &self.shared.limits;
         if request.bytes_max() > limits.bulk_bytes_min.min(limits.request_bytes_max) {
             return Err(request);
@@ -634,7 +628,8 @@ impl Session {
         let target = request.target();
         let (seq, lane) = {
             let mut state = self.shared.state.lock();
-            let has_room = state.pipes[Which::Main as usize].as_ref().is_some_and(|pipe| pipe.unsent() < UNSENT_BYTES_MAX);
+            let has_room =
+                state.pipes[Which::Main as usize].as_ref().is_some_and(|pipe| pipe.unsent() < UNSENT_BYTES_MAX);
             if !has_room || self.is_usable(&state).is_err() {
                 return Err(request);
             }

@@ -73,7 +73,12 @@ impl Session {
         let lets_go = method == "wait";
         let guard = guard.map(|(lock, fence)| Guard { lock: Ident(lock), fence });
         let (ident, method) = (Ident(ident), Method::Name(method.into()));
-        self.core.send(out, class, Wanted::Reply(None), Request::Call { ident, owner, method, args, deadline_ms, guard, lets_go })
+        self.core.send(
+            out,
+            class,
+            Wanted::Reply(None),
+            Request::Call { ident, owner, method, args, deadline_ms, guard, lets_go },
+        )
     }
 
     /// Asks for an object and gives the call's seq.

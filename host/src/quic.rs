@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{
-    AckFrequencyConfig, Connection, Endpoint, EndpointConfig, Incoming, TokioRuntime, TransportConfig, VarInt,
-};
+use quinn::{Connection, Endpoint, EndpointConfig, Incoming, TokioRuntime, TransportConfig, VarInt};
 use steward_wire::auth::{ALPN, Channel, EXPORTER_LABEL};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -30,10 +28,6 @@ const UNSIGNED_WINDOW_BYTES: u32 = 16 << 10;
 /// Streams a client may open in a second, and at once; more wait.
 const STREAM_OPENS_PER_S: u32 = 2_000;
 const STREAM_OPENS_BURST: u32 = 4_000;
-/// Frames that share an acknowledgement on an ack-frequency capable path.
-const ACK_ELICITING_THRESHOLD: u32 = 10;
-/// First packet size towards this machine itself, whose path has no smaller links. Larger ones stall in the kernel.
-const LOOPBACK_MTU: u16 = 6_500;
 
 /// How long a connection that ends waits for its client to have everything: a dead one never says so.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -235,10 +229,8 @@ async fn streams(connection: Connection, session: Arc<Session>, number: u64) {
     }
 }
 
-fn transport(limits: &Limits, loopback: bool) -> TransportConfig {
-    let mut transport = TransportConfig::default();
-    let mut acks = AckFrequencyConfig::default();
-    acks.ack_eliciting_threshold(VarInt::from_u32(ACK_ELICITING_THRESHOLD));
+fn transport(limits: &Limits, is_loopback: bool) -> TransportConfig {
+    let mut transport = steward_client::transport::transport(is_loopback);
     let idle = Duration::from_millis(limits.idle_ms);
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
@@ -246,13 +238,8 @@ fn transport(limits: &Limits, loopback: bool) -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(limits.stream_window_bytes))
         .receive_window(VarInt::from_u32(UNSIGNED_WINDOW_BYTES))
         .send_window(limits.send_window_bytes)
-        .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(idle.try_into().expect("limits are far below 2^62 ms")))
-        .keep_alive_interval(Some(Duration::from_millis(limits.keep_alive_ms)))
-        .ack_frequency_config(Some(acks));
-    if loopback {
-        transport.initial_mtu(LOOPBACK_MTU);
-    }
+        .keep_alive_interval(Some(Duration::from_millis(limits.keep_alive_ms)));
     transport
 }
 

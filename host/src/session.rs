@@ -6,6 +6,7 @@
 //! crosses a token on its way takes back a smaller count and leaves the reference.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use steward_objects::{CallId, Why};
 use steward_wire::frame::{Acked, Call, Refs};
-use steward_wire::{Effect, Fault, Ident, value};
+use steward_wire::{Effect, Fault, Ident, Spread, value};
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
@@ -49,7 +50,7 @@ pub(crate) struct Session {
 
 #[derive(Default)]
 struct State {
-    references: HashMap<Ident, Reference>,
+    references: References,
     calls: Calls,
     /// Number of the last counted frame of references.
     refs_applied: u64,
@@ -58,6 +59,9 @@ struct State {
     /// Lanes to tell when the host or the session ends.
     lanes: Vec<Weak<Lane>>,
 }
+
+/// What a session holds. Idents are the host's own numbers.
+type References = HashMap<Ident, Reference, BuildHasherDefault<Spread>>;
 
 struct Reference {
     object: Object,
@@ -489,7 +493,7 @@ impl Session {
 }
 
 /// Every token among the arguments must be one that the session holds.
-fn check_owned(references: &HashMap<Ident, Reference>, args: &[u8]) -> Result<(), Fault> {
+fn check_owned(references: &References, args: &[u8]) -> Result<(), Fault> {
     let mut foreign = None;
     value::tokens(args, &mut |ident| {
         if !references.contains_key(&ident) {

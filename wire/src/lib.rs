@@ -13,11 +13,13 @@ pub mod check;
 pub mod describe;
 pub mod fault;
 pub mod frame;
+mod spread;
 pub mod token;
 pub mod value;
 
 pub use address::Address;
 pub use check::{Checked, Limits, Malformed, check};
 pub use fault::{Effect, Fault};
+pub use spread::Spread;
 pub use token::{Ident, Token, TokenRef};
 pub use value::Value;
