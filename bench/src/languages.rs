@@ -33,7 +33,11 @@ const GUESTS: [(&str, &str, &str, f64); 3] = [
 ];
 
 /// A host of its own, with the same types in each language.
-pub(crate) struct Languages(Process, HostReady);
+pub(crate) struct Languages {
+    /// Ends when it is dropped.
+    _host: Process,
+    ready: HostReady,
+}
 
 impl Languages {
     /// Starts the host, if there is something to measure. Before the client chooses its core, which the host would inherit.
@@ -42,13 +46,13 @@ impl Languages {
             return Ok(None);
         }
         let arguments = ["host".as_ref(), "--plugins".as_ref(), plugins.as_os_str(), "--languages".as_ref()];
-        let (host, ready) = Process::start(&arguments)?;
-        Ok(Some(Self(host, ready)))
+        let (_host, ready) = Process::start(&arguments)?;
+        Ok(Some(Self { _host, ready }))
     }
 
     /// Measures a method with one integer, over QUIC.
     pub(crate) async fn measure(self, report: &mut Report) -> Result<()> {
-        let manager = connect(&self.1.quic).await?;
+        let manager = connect(&self.ready.quic).await?;
         let mut dicts = Vec::new();
         for typeid in [BUILTIN.0].into_iter().chain(GUESTS.map(|(typeid, ..)| typeid)) {
             let dict = manager.create(typeid, ()).await?;
