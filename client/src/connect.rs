@@ -33,8 +33,9 @@ use crate::session::{Bounds, Session, now_ms};
 
 /// Time for a connection and for signing in, where the caller names none.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Receive windows: a bulk reply's stream, and all streams together.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// Receive windows: a bulk reply's stream, and all streams together. A stream's is a quarter of what the host sends at once, so that
+/// small replies find room beside large ones.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// Bytes on their way to the host that quinn keeps.
 const SEND_WINDOW_BYTES: u64 = 1 << 20;

@@ -284,9 +284,15 @@ impl Core {
         }
     }
 
-    /// Takes in a reply and the tokens inside its payload. One to an unknown seq is ignored: a host may
+    /// Takes in a reply and the tokens inside its payload, which `keep` keeps. One to an unknown seq is ignored: a host may
     /// repeat itself.
-    pub(crate) fn arrive(&mut self, reply: &frame::Reply<'_>, tokens: Vec<Ident>, after: &mut After) {
+    pub(crate) fn arrive(
+        &mut self,
+        reply: &frame::Reply<'_>,
+        tokens: Vec<Ident>,
+        keep: impl FnOnce(&[u8]) -> Bytes,
+        after: &mut After,
+    ) {
         if reply.effect == Effect::Refused && self.is_held_back(reply) {
             return;
         }
@@ -307,7 +313,7 @@ impl Core {
             after.wakers.extend(waker);
             let frame::Reply { effect, payload, epoch, version, index, grant, .. } = *reply;
             let version = Version { epoch, version, index };
-            let payload = Bytes::copy_from_slice(payload);
+            let payload = keep(payload);
             let refused = match waiting.sent {
                 Sent::Lane(request) if effect == Effect::Refused => Some(Box::new(request)),
                 _ => None,
@@ -600,7 +606,7 @@ mod tests {
     fn arrive(core: &mut Core, seq: u64, tokens: &[Ident], grant: Option<Grant>) {
         let payload = &[steward_wire::cbor::NULL];
         let reply = frame::Reply { seq, effect: Effect::Returned, payload, epoch: 0, version: 0, index: 0, grant };
-        core.arrive(&reply, tokens.to_vec(), &mut After::default());
+        core.arrive(&reply, tokens.to_vec(), Bytes::copy_from_slice, &mut After::default());
     }
 
     fn frames(bytes: &[u8]) -> Vec<String> {
@@ -828,7 +834,7 @@ mod tests {
         Fault::refused("TooManyReplies", "").retry().put(&mut payload);
         let (effect, payload) = (Effect::Refused, &payload[..]);
         let reply = frame::Reply { seq, effect, payload, epoch: 0, version: 0, index: 0, grant: None };
-        core.arrive(&reply, Vec::new(), &mut After::default());
+        core.arrive(&reply, Vec::new(), Bytes::copy_from_slice, &mut After::default());
         assert!(core.fetch(seq, Waker::noop()).is_none() && core.is_owing());
         arrive(&mut core, other, &[], None);
         let mut out = Vec::new();

@@ -6,13 +6,15 @@
 
 use std::future::Future as _;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use bytes::{Buf as _, Bytes, BytesMut};
 use steward_wire::frame::{self, HostFrame};
 use steward_wire::{Ident, Limits, check, value};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep};
@@ -24,8 +26,10 @@ use crate::session::{Bounds, Shared, Which, now_ms};
 const OWED_MS_MAX: u64 = 5;
 /// Two ticks make a heartbeat's 3 s at most; a short lease makes them shorter.
 const TICK_MS_MAX: u64 = 1_500;
-/// First size of a read buffer; one that a large frame has outgrown shrinks back to it.
+/// Room for what is read at once.
 const READ_BYTES: usize = 64 << 10;
+/// A frame beyond this size keeps the buffer that it was read into.
+const LARGE_BYTES: usize = 32 << 10;
 /// Streams of bulk replies that are read at once; the host may open no more of them.
 pub(crate) const BULK_STREAMS_MAX: u32 = 16;
 /// Turns after which the task lets others run.
@@ -68,12 +72,13 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// Reads into `buffer`; 0 bytes mean the end.
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    /// Reads what there is room for; 0 bytes mean the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
         match self {
-            Self::Quic(stream) => stream.poll_read(cx, buffer).map_err(io::Error::from),
+            // Dropping the future between two polls loses nothing.
+            Self::Quic(stream) => pin!(stream.read_buf(buffer)).poll(cx),
             Self::Unix(stream) => loop {
-                match stream.try_read(buffer) {
+                match stream.try_read_buf(buffer) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_read_ready(cx))?,
                     read => return Poll::Ready(read),
                 }
@@ -86,53 +91,81 @@ impl Source {
 #[derive(Debug)]
 pub(crate) struct Frames {
     source: Source,
-    buffer: Vec<u8>,
-    /// Bytes of `buffer` that are read and not yet taken.
-    start: usize,
-    end: usize,
+    /// What was read. The first bytes may belong to the frame that was taken last.
+    buffer: BytesMut,
+    taken: usize,
+}
+
+/// A frame without its length.
+enum Body<'a> {
+    /// In the buffer that it was read into.
+    Small(&'a [u8]),
+    /// With that buffer, which is its own.
+    Large(Bytes),
+}
+
+impl std::ops::Deref for Body<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Small(bytes) => bytes,
+            Self::Large(bytes) => bytes,
+        }
+    }
+}
+
+impl Body<'_> {
+    /// Keeps a part of it: that of a large one is not copied.
+    fn keep(&self, part: &[u8]) -> Bytes {
+        match self {
+            Self::Small(_) => Bytes::copy_from_slice(part),
+            Self::Large(bytes) => bytes.slice_ref(part),
+        }
+    }
 }
 
 impl Frames {
     pub(crate) fn new(source: Source) -> Self {
-        Self { source, buffer: vec![0; READ_BYTES], start: 0, end: 0 }
+        Self { source, buffer: BytesMut::with_capacity(READ_BYTES), taken: 0 }
     }
 
     /// The next frame's body that is there whole.
-    fn next(&mut self, frame_bytes_max: usize) -> io::Result<Option<&[u8]>> {
-        let unread = &self.buffer[self.start..self.end];
-        let Some(length) = frame::length(unread) else { return Ok(None) };
+    fn next(&mut self, frame_bytes_max: usize) -> io::Result<Option<Body<'_>>> {
+        self.buffer.advance(std::mem::take(&mut self.taken));
+        let Some(length) = frame::length(&self.buffer) else { return Ok(None) };
         if length > frame_bytes_max {
             let message = format!("host sent a frame of {length} bytes, limit is {frame_bytes_max}");
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
-        let Some(body) = unread.get(frame::LENGTH_BYTES..frame::LENGTH_BYTES + length) else { return Ok(None) };
-        self.start += frame::LENGTH_BYTES + length;
-        Ok(Some(body))
+        let end = frame::LENGTH_BYTES + length;
+        if self.buffer.len() < end {
+            return Ok(None);
+        }
+        if length > LARGE_BYTES {
+            let mut frame = self.buffer.split_to(end);
+            frame.advance(frame::LENGTH_BYTES);
+            return Ok(Some(Body::Large(frame.freeze())));
+        }
+        self.taken = end;
+        Ok(Some(Body::Small(&self.buffer[frame::LENGTH_BYTES..end])))
     }
 
     /// Reads once; 0 bytes mean the end. Call it when [`Frames::next`] has no more.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-            if self.buffer.len() > READ_BYTES {
-                self.buffer = vec![0; READ_BYTES];
-            }
-        } else if self.end == self.buffer.len() {
-            if self.start > 0 {
-                self.buffer.copy_within(self.start..self.end, 0);
-                (self.start, self.end) = (0, self.end - self.start);
-            } else {
-                // Twice what has arrived: a length alone makes nobody allocate.
-                self.buffer.resize(self.buffer.len() * 2, 0);
-            }
+        self.buffer.advance(std::mem::take(&mut self.taken));
+        let read = self.buffer.len();
+        if read == self.buffer.capacity() || read == 0 {
+            // As much again as has arrived: a length alone makes nobody allocate.
+            let missing =
+                frame::length(&self.buffer).map_or(0, |length| frame::LENGTH_BYTES + length - read.min(length));
+            self.buffer.reserve(missing.min(read).max(READ_BYTES));
         }
-        let read = ready!(self.source.poll_read(cx, &mut self.buffer[self.end..]))?;
-        self.end += read;
-        Poll::Ready(Ok(read))
+        self.source.poll_read(cx, &mut self.buffer)
     }
 
     fn is_between_frames(&self) -> bool {
-        self.start == self.end
+        self.buffer.len() == self.taken
     }
 
     /// The next frame, from a peer that is not signed in yet or does nothing but answer.
@@ -351,7 +384,8 @@ impl Lane {
 impl Frames {
     /// Reads on without looking.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        (self.start, self.end) = (0, 0);
+        self.buffer.clear();
+        self.taken = 0;
         self.poll_fill(cx)
     }
 }
@@ -366,14 +400,14 @@ impl Shared {
                 while let Some(body) = frames.next(self.limits.reply_bytes_max)? {
                     // Sizes are bounded by the frame; what a reply nests is bounded by the check itself.
                     let checked =
-                        check(body, &Limits { depth_max: DEPTH_MAX, items_max: u64::MAX }).map_err(invalid)?;
-                    match HostFrame::read(body).map_err(invalid)? {
+                        check(&body, &Limits { depth_max: DEPTH_MAX, items_max: u64::MAX }).map_err(invalid)?;
+                    match HostFrame::read(&body).map_err(invalid)? {
                         HostFrame::Reply(reply) => {
                             let mut tokens: Vec<Ident> = Vec::new();
                             if checked.tokens {
                                 value::tokens(reply.payload, &mut |ident| tokens.push(ident));
                             }
-                            state.core.arrive(&reply, tokens, &mut after);
+                            state.core.arrive(&reply, tokens, |payload| body.keep(payload), &mut after);
                         }
                         HostFrame::Heartbeat => state.core.lease.answered(),
                         HostFrame::Goodbye { reason } => {

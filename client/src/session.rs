@@ -31,8 +31,9 @@ use crate::types::Hold;
 
 /// Bytes that wait to be sent on a lane before further callers wait for room.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
-/// Bulk calls under way at once; further callers wait. The host takes 64 streams of which one is the lane.
-const BULK_CALLS_MAX: usize = 16;
+/// Bulk calls that are being sent at once; further callers wait. Each fills its stream's window, of which the host gives 256 KiB
+/// each and four together: the lane always finds room.
+const BULK_CALLS_MAX: usize = 3;
 
 /// What the host told at sign-in, and what the client keeps to.
 #[derive(Clone, Copy, Debug)]

@@ -134,7 +134,7 @@ impl Session {
                     if checked.tokens {
                         value::tokens(reply.payload, &mut |ident| tokens.push(ident));
                     }
-                    self.core.arrive(&reply, tokens, &mut after);
+                    self.core.arrive(&reply, tokens, bytes::Bytes::copy_from_slice, &mut after);
                 }
                 HostFrame::Heartbeat => self.core.lease.answered(),
                 HostFrame::Goodbye { .. } => taken.goodbye = true,

@@ -29,8 +29,6 @@ const IDLE_BYTES: usize = 8 << 10;
 const READ_BYTES: usize = 32 << 10;
 /// Unsent bytes from which on a lane is looked at before it takes another frame.
 const FILLING_BYTES: usize = 256 << 10;
-/// Frames after which the replies so far are sent before more are handled: whoever waits for them need not wait for the rest.
-const FRAMES_PER_TURN: usize = 32;
 /// What a reply's frame takes beyond its payload, at most.
 const REPLY_HEAD_BYTES: usize = 64;
 
@@ -155,7 +153,7 @@ impl Lane {
         is_backed_up
     }
 
-    /// A bulk frame of so many bytes has left.
+    /// So many bytes of a bulk frame have left.
     pub(crate) fn bulk_sent(&self, bytes: usize) {
         let mut out = self.out.lock();
         out.bulk_bytes -= bytes;
@@ -282,8 +280,7 @@ where
         violation: None,
         flushing: false,
         ended: false,
-        rest: Rest::None,
-        frames_left: 0,
+        held_back: false,
     };
     // Nothing is lost if this future is dropped between polls: all state is in `server`, which ends with it.
     poll_fn(|cx| {
@@ -320,20 +317,8 @@ struct Server<'a> {
     flushing: bool,
     /// The peer has closed its side.
     ended: bool,
-    rest: Rest,
-    /// Frames that may still be handled in this poll.
-    frames_left: usize,
-}
-
-/// Why frames that are there whole are not handled yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rest {
-    /// There are none.
-    None,
-    /// They wait for room on the way out.
-    HeldBack,
-    /// They wait for the next poll, since this one has handled so many.
-    NextTurn,
+    /// Frames are there whole that wait for room on the way out.
+    held_back: bool,
 }
 
 impl Server<'_> {
@@ -349,7 +334,6 @@ impl Server<'_> {
         W: AsyncWrite + Unpin,
     {
         let limits = &self.session.tenant.shared.limits;
-        self.frames_left = FRAMES_PER_TURN;
         loop {
             let drained = match self.poll_send(cx, writer, send_bulk) {
                 Ok(drained) => drained,
@@ -367,20 +351,10 @@ impl Server<'_> {
             }
             let backed_up = self.sending.len() - self.sent + bulk_bytes > limits.unsent_bytes_max;
             let mut progress = false;
-            let goes_on = match self.rest {
-                Rest::None => false,
-                Rest::HeldBack => !self.lane.is_backed_up(limits.unsent_bytes_max),
-                Rest::NextTurn if self.frames_left == 0 => {
-                    // What was written leaves first, which is another task's work.
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Rest::NextTurn => true,
-            };
-            if goes_on && !closing {
+            if self.held_back && !closing && !self.lane.is_backed_up(limits.unsent_bytes_max) {
                 progress = true;
                 self.take_frames();
-            } else if !closing && !backed_up && !self.ended && self.rest == Rest::None {
+            } else if !closing && !backed_up && !self.ended && !self.held_back {
                 match self.poll_receive(cx, reader) {
                     Poll::Ready(Ok(0)) if self.lane.kind == LaneKind::Bulk && self.received.is_empty() => {
                         (self.ended, progress) = (true, true);
@@ -485,17 +459,13 @@ impl Server<'_> {
 
     /// Brings every complete frame to where it belongs. The error is for the peer.
     fn handle_frames(&mut self) -> Result<(), String> {
-        self.rest = Rest::None;
+        self.held_back = false;
         let limit = self.session.tenant.shared.limits.request_bytes_max;
         let unsent_bytes_max = self.session.tenant.shared.limits.unsent_bytes_max;
         while let Some(length) = frame::length(&self.received[self.taken..]) {
             // Replies may be many times their calls: the rest waits until these have left.
-            if self.lane.is_backed_up(unsent_bytes_max) {
-                self.rest = Rest::HeldBack;
-                break;
-            }
-            if self.frames_left == 0 {
-                self.rest = Rest::NextTurn;
+            self.held_back = self.lane.is_backed_up(unsent_bytes_max);
+            if self.held_back {
                 break;
             }
             if length > limit {
@@ -505,7 +475,6 @@ impl Server<'_> {
             let Some(body) = self.received.get(start..start + length) else { break };
             dispatch::frame(self.session, self.lane, body)?;
             self.taken = start + length;
-            self.frames_left -= 1;
             self.slow = None;
         }
         self.received.drain(..self.taken);

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, EndpointConfig, Incoming, TokioRuntime, TransportConfig, VarInt};
 use steward_wire::auth::{ALPN, Channel, EXPORTER_LABEL};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -28,6 +29,10 @@ const UNSIGNED_WINDOW_BYTES: u32 = 16 << 10;
 /// Streams a client may open in a second, and at once; more wait.
 const STREAM_OPENS_PER_S: u32 = 2_000;
 const STREAM_OPENS_BURST: u32 = 4_000;
+
+/// Large replies that are on their way at once. Each fills its stream's window and no more of the connection's send window, which
+/// is four times as large: the main lane always finds room in it.
+const BULK_SENDS_MAX: usize = 3;
 
 /// How long a connection that ends waits for its client to have everything: a dead one never says so.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -180,23 +185,46 @@ impl Quic {
         let _ = writer.set_priority(1);
         // Owns every task of this connection: all end with it.
         let mut sends = JoinSet::new();
+        let room = Arc::new(Semaphore::new(BULK_SENDS_MAX));
         let mut send_bulk = |frame: Bytes| {
             while sends.try_join_next().is_some() {}
-            let (connection, lane) = (connection.clone(), main.clone());
+            let (connection, lane, room) = (connection.clone(), main.clone(), room.clone());
             sends.spawn(async move {
-                let bytes = frame.len();
-                if let Ok(mut stream) = connection.open_uni().await
-                    && stream.write_chunk(frame).await.is_ok()
-                {
-                    let _ = stream.finish();
+                let _room = room.acquire().await.expect("the semaphore is never closed");
+                if send_alone(&connection, &lane, frame).await.is_err() {
+                    tracing::debug!("a large reply was not sent: its connection ends");
                 }
-                lane.bulk_sent(bytes);
             });
         };
         let mut streams = JoinSet::new();
         streams.spawn(self::streams(connection.clone(), session.clone(), main.connection));
         lane::serve(reader, writer, received, &main, session, &mut send_bulk).await
     }
+}
+
+/// Sends a frame on a stream of its own, until it is acknowledged: before that it takes room of the connection's window. The lane
+/// hears of each part that has left, so that calls are taken again as soon as there is room.
+async fn send_alone(
+    connection: &Connection,
+    lane: &Lane,
+    frame: Bytes,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut left = frame.len();
+    let sent = async {
+        let mut stream = connection.open_uni().await?;
+        let mut rest = [frame];
+        while left > 0 {
+            let written = stream.write_chunks(&mut rest).await?.bytes;
+            lane.bulk_sent(written);
+            left -= written;
+        }
+        stream.finish()?;
+        stream.stopped().await?;
+        Ok(())
+    };
+    let sent = sent.await;
+    lane.bulk_sent(left);
+    sent
 }
 
 /// Accepts the streams of large calls until the connection ends. A task of its own, since the main lane's is polled with
