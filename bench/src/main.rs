@@ -6,6 +6,7 @@
 
 mod calls;
 mod echo;
+mod languages;
 mod memory;
 mod proc;
 mod report;
@@ -17,6 +18,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use steward_host::guest::Profile;
 
+use crate::languages::Languages;
 use crate::report::Report;
 
 /// Measures what a call costs, beside a bare echo over the same transport.
@@ -37,7 +39,7 @@ struct Options {
     /// Only metrics whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
-    /// Directory with leaderboard.wasm and conformance.wasm, as `cargo xtask plugins` makes them.
+    /// Directory with leaderboard.wasm, conformance.wasm, c.wasm and go.wasm, as `cargo xtask plugins` makes them.
     #[arg(long, default_value = "target/plugins")]
     plugins: PathBuf,
 }
@@ -55,6 +57,9 @@ enum Server {
         plugins: PathBuf,
         #[arg(long, default_value = "auto")]
         profile: Profile,
+        /// With the same types in each language, in place of the usual plugins.
+        #[arg(long)]
+        languages: bool,
     },
     /// Compiles a plugin for the host.
     #[command(hide = true)]
@@ -73,9 +78,9 @@ fn main() -> Result<()> {
             proc::pin(true)?;
             runtime.block_on(servers::echo())
         }
-        Some(Server::Host { plugins, profile }) => {
+        Some(Server::Host { plugins, profile, languages }) => {
             proc::pin(true)?;
-            servers::host(&plugins, profile)
+            servers::host(&plugins, profile, languages)
         }
         Some(Server::CompileComponent) => std::process::exit(match steward_host::guest::compile_main() {
             code if code == std::process::ExitCode::SUCCESS => 0,
@@ -94,7 +99,11 @@ fn main() -> Result<()> {
 
 async fn measure(options: &Options) -> Result<Report> {
     let mut report = Report::new(options.rounds, &options.only);
+    let languages = Languages::start(&report, &options.plugins)?;
     calls::measure(&mut report, &options.plugins).await?;
+    if let Some(languages) = languages {
+        languages.measure(&mut report).await?;
+    }
     memory::measure(&mut report, &options.plugins).await?;
     Ok(report)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use serde::{Deserialize, Serialize};
-use steward_host::guest::{Compiler, GuestConfig, Guests, Profile};
+use steward_host::guest::{CompileLimits, Compiler, GuestConfig, Guests, Profile};
 use steward_host::{AuthKey, Config, Host, Key, Limits, Registration, Role, Source, TenantConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -105,12 +105,20 @@ pub(crate) async fn echo() -> Result<()> {
     Ok(())
 }
 
-/// A host with the built-in types and two plugins.
-pub(crate) fn host(plugins: &Path, profile: Profile) -> Result<()> {
+/// The usual plugins, whose types have names of their own, and those which have the same types in each language: what is appended to
+/// these names.
+const USUAL: [(&str, &str); 2] = [("leaderboard", ""), ("conformance", "")];
+const LANGUAGES: [(&str, &str); 3] = [("conformance", ""), ("c", "C"), ("go", "Go")];
+
+/// A host with the built-in types and some plugins.
+pub(crate) fn host(plugins: &Path, profile: Profile, languages: bool) -> Result<()> {
     let compiler = Compiler::Child { program: std::env::current_exe()?, args: vec!["compile-component".into()] };
-    let guests = Guests::new(GuestConfig { profile, ..GuestConfig::new(compiler) })?;
+    let config = GuestConfig::new(compiler);
+    // The machine may be busy, and what is compiled is ours.
+    let compile_limits = CompileLimits { cpu_s_max: 120, wall_ms_max: 300_000, ..config.compile_limits };
+    let guests = Guests::new(GuestConfig { profile, compile_limits, ..config })?;
     let mut types = Vec::new();
-    for name in ["leaderboard", "conformance"] {
+    for &(name, suffix) in if languages { &LANGUAGES[..] } else { &USUAL[..] } {
         let path = plugins.join(name).with_extension("wasm");
         let component = std::fs::read(&path)
             .with_context(|| format!("{}: build the plugins with `cargo xtask plugins`", path.display()))?;
@@ -118,7 +126,7 @@ pub(crate) fn host(plugins: &Path, profile: Profile) -> Result<()> {
         for offered in plugin.types() {
             let typeid = offered.info().typeid.clone();
             let source = Source::Plugin { plugin: plugin.clone(), typeid: typeid.clone() };
-            types.push(Registration::new(typeid, source));
+            types.push(Registration::new(typeid + suffix, source));
         }
     }
     let directory = tempfile::Builder::new().prefix("steward").tempdir()?;

@@ -60,7 +60,9 @@ pub use connect::{ConnectOptions, Fork};
 pub use core::Version;
 pub use error::{ConfigError, Error, StartError};
 pub use events::SessionEvent;
-pub use manager::{DeadlockLink, Manager, ObjectInfo, PluginInfo, PluginVersion, Registered};
+pub use manager::{
+    DeadlockLink, Manager, ObjectInfo, PluginInfo, PluginVersion, RegisterOptions, Registered, TypeCount,
+};
 pub use owner::Owner;
 pub use proxy::{Answer, Item, Proxy};
 pub use start::{HostProcess, StartOptions};

@@ -68,6 +68,20 @@ pub struct ObjectInfo {
     pub waiters: Option<u64>,
 }
 
+/// How many objects of a type there are, of [`Manager::type_counts`].
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[non_exhaustive]
+pub struct TypeCount {
+    /// Its name.
+    pub typeid: String,
+    /// Its objects.
+    pub objects: u64,
+    /// Calls of them that trapped, were cut, or broke the rules, since the type was registered; `None` if it is no plugin's.
+    pub traps: Option<u64>,
+    /// How often one was made again after that.
+    pub recovered: Option<u64>,
+}
+
 /// An owner in a cycle of [`Manager::deadlocks`]: it waits for a lock that the next one holds, the last for one that the
 /// first holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -79,6 +93,15 @@ pub struct DeadlockLink {
     pub owner: u64,
     /// The lock that it waits for.
     pub ident: u64,
+}
+
+/// How a plugin is registered by [`Manager::register_with`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RegisterOptions {
+    /// Its types become the newest versions of those that are registered.
+    pub replaces: bool,
+    /// Bytes of memory that an object may have; what the component starts with, if that is more. `None`: what the host gives.
+    pub memory_bytes: Option<u64>,
 }
 
 /// What became of one type of a plugin that was registered or replaced.
@@ -332,6 +355,14 @@ impl Manager {
         self.host_proxy().call("objects", ()).await
     }
 
+    /// How many objects there are of each type that has any or is a plugin's.
+    ///
+    /// # Errors
+    /// Refused `Denied` without the role admin.
+    pub async fn type_counts(&self) -> Result<Vec<TypeCount>, Error> {
+        self.host_proxy().call("type_counts", ()).await
+    }
+
     /// Cycles of owners that wait for each other's locks, and so for ever, but for deadlines.
     ///
     /// # Errors
@@ -347,8 +378,20 @@ impl Manager {
     /// Refused: `Denied` without the role admin, `BadPlugin` if the component is not accepted, `Taken` if a name is,
     /// `Busy` (retryable) while another one is being compiled, `Unsupported` by a host that takes no plugins.
     pub async fn register(&self, component: &[u8], replaces: bool) -> Result<Vec<Registered>, Error> {
-        let number = self.upload(component).await?;
-        self.host_proxy().call(if replaces { "replace" } else { "register" }, (number,)).await
+        self.register_with(component, RegisterOptions { replaces, ..RegisterOptions::default() }).await
+    }
+
+    /// As [`Manager::register`], with what else may be chosen.
+    ///
+    /// # Errors
+    /// As [`Manager::register`]; `BadPlugin`, too, if the host gives no object so much memory.
+    pub async fn register_with(&self, component: &[u8], options: RegisterOptions) -> Result<Vec<Registered>, Error> {
+        let RegisterOptions { replaces, memory_bytes } = options;
+        let mut args = Args::new().arg(&self.upload(component).await?);
+        if let Some(bytes) = memory_bytes {
+            args = args.keyword("memory_bytes", &bytes);
+        }
+        self.host_proxy().call(if replaces { "replace" } else { "register" }, args).await
     }
 
     /// Sends a component, which the host compiles; returns the number by which `register` and `replace` of

@@ -98,7 +98,7 @@ fn main() {
         let own = each[..2].iter().sum::<u64>();
         println!("{what}: {own} bytes an object ({}), {} objects a GiB", parts.join(", "), (1 << 30) / own.max(1));
     }
-    let [(_, resident), (_, tables), _] = after;
+    let [(_, resident), (_, tables), ..] = after;
     println!("process: {} MiB resident and in page tables, {} maps", (resident + tables) >> 20, maps());
     println!("maps: {:.2} an object", maps().saturating_sub(maps_before) as f64 / f64::from(objects));
 
@@ -141,16 +141,18 @@ fn maps() -> usize {
     fs::read_to_string("/proc/self/maps").expect("the system tells maps").lines().count()
 }
 
-/// Bytes that this process uses: resident, in page tables (these two are its own), and the whole kernel's slab.
-fn memory() -> [(&'static str, u64); 3] {
+/// Bytes that this process uses: resident of its own, in page tables; resident once for all objects, but counted for each that
+/// looks at them, and the whole kernel's slab.
+fn memory() -> [(&'static str, u64); 4] {
     let kib = |file: &str, field: &str| {
         let text = fs::read_to_string(file).expect("the system tells memory");
         let line = text.lines().find_map(|line| line.strip_prefix(field)).expect("the field is there");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("it is a number") * 1024
     };
     [
-        ("resident", kib("/proc/self/status", "VmRSS:")),
+        ("resident", kib("/proc/self/status", "RssAnon:")),
         ("page tables", kib("/proc/self/status", "VmPTE:")),
+        ("shared", kib("/proc/self/status", "RssShmem:")),
         ("kernel slab", kib("/proc/meminfo", "Slab:")),
     ]
 }

@@ -44,6 +44,7 @@ pub use artefact::CacheConfig;
 pub use compile::{CompileLimits, Compiler, compile_main};
 pub use describe::{BadDescription, DescribeLimits};
 pub use engine::{Layout, MemoryProfile, Profile};
+pub use object::{Object, Saved};
 pub use placement::Placement;
 pub use releases::{Release, Releases, ReleasesReport, TooManyMethods, VersionReport};
 
@@ -279,7 +280,7 @@ impl Guests {
     /// # Errors
     /// [`GuestError::Engine`] and [`GuestError::Io`].
     pub fn new(config: GuestConfig) -> Result<Self, GuestError> {
-        let profile = MemoryProfile::choose(config.profile, config.objects_max, engine::max_map_count());
+        let profile = MemoryProfile::here(config.profile, config.objects_max);
         let roomy = MemoryProfile { objects_max: profile.objects_max.saturating_add(GUESTS_SPARE), ..profile };
         let engines = engine::running(&config, &roomy).map_err(GuestError::engine)?;
         let ticked = engines.iter().map(|sized| sized.engine.clone()).collect();
@@ -316,9 +317,9 @@ impl Guests {
         self.load_as(Some(name), component, options)
     }
 
-    /// As [`Guests::load`]; the beginning of the component's digest stands for it.
-    pub(crate) fn load_unnamed(&self, component: &[u8]) -> Result<Arc<Plugin>, GuestError> {
-        self.load_as(None, component, LoadOptions::default())
+    /// As [`Guests::load_with`]; the beginning of the component's digest stands for it.
+    pub(crate) fn load_unnamed(&self, component: &[u8], options: LoadOptions) -> Result<Arc<Plugin>, GuestError> {
+        self.load_as(None, component, options)
     }
 
     fn load_as(&self, name: Option<&str>, component: &[u8], options: LoadOptions) -> Result<Arc<Plugin>, GuestError> {

@@ -238,7 +238,7 @@ impl Host {
         options: InstallOptions,
     ) -> Result<Vec<Registered>, InstallError> {
         let tenant = self.tenants.get(tenant).ok_or_else(|| InstallError::UnknownTenant(tenant.into()))?;
-        plugins::install(tenant, &plugins::load(tenant, component)?, options)
+        plugins::install(tenant, &plugins::load(tenant, component, options.memory_bytes)?, options)
     }
 
     /// Removes a plugin's type from a tenant. Its name is free at once; its objects go on with the version that they have,

@@ -1,5 +1,6 @@
 //! The host as an object: ident 0, which every session may call. What a client may ask of the host itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -10,10 +11,10 @@ use steward_wire::{Fault, value};
 use crate::cell::{Answer, ReplyTo};
 use crate::counters::Counters;
 use crate::plugins;
-use crate::registry::Type;
+use crate::registry::{PluginReport, Type};
 use crate::session::Session;
 use crate::table::Listed;
-use crate::tenant::Role;
+use crate::tenant::{Role, Tenant};
 
 /// A line of `objects()`.
 #[derive(Serialize)]
@@ -24,6 +25,16 @@ struct ObjectInfo {
     references: u32,
     /// `None` while the object is being stepped.
     waiters: Option<usize>,
+}
+
+/// A line of `type_counts()`.
+#[derive(Default, Serialize)]
+struct TypeCount {
+    typeid: String,
+    objects: usize,
+    /// Of a plugin's type.
+    traps: Option<u64>,
+    recovered: Option<u64>,
 }
 
 /// Calls a method of the host. None of them parks.
@@ -67,6 +78,11 @@ fn answer(session: &Arc<Session>, method: &str, args: Args<'_>) -> Result<Outcom
             let objects: Vec<_> = tenant.table.list().into_iter().map(info).collect();
             encode(&objects)
         }
+        "type_counts" => {
+            args.bind::<0>(method, &[])?;
+            admin(session, method)?;
+            encode(&type_counts(tenant))
+        }
         "deadlocks" => {
             args.bind::<0>(method, &[])?;
             admin(session, method)?;
@@ -108,10 +124,30 @@ fn answer(session: &Arc<Session>, method: &str, args: Args<'_>) -> Result<Outcom
             "NotExposed",
             format!(
                 "method `{method}` of typeid `Manager` is not exposed; it has ping, number_of_objects, named, objects, \
-                 counters, deadlocks, debug_info, delete, register, replace, remove, plugins, shutdown"
+                 type_counts, counters, deadlocks, debug_info, delete, register, replace, remove, plugins, shutdown"
             ),
         )),
     }
+}
+
+/// Of each type that has objects or is a plugin's, in the order of names.
+fn type_counts(tenant: &Tenant) -> Vec<TypeCount> {
+    let mut counts = BTreeMap::<String, TypeCount>::new();
+    for PluginReport { typeid, releases } in tenant.registry.plugins() {
+        let (traps, recovered) = (Some(releases.traps), Some(releases.recovered));
+        counts.insert(typeid.clone(), TypeCount { typeid, objects: 0, traps, recovered });
+    }
+    for Listed { object, .. } in tenant.table.list() {
+        let typeid = &object.kind.typeid;
+        match counts.get_mut(typeid) {
+            Some(count) => count.objects += 1,
+            None => {
+                let count = TypeCount { typeid: typeid.clone(), objects: 1, ..TypeCount::default() };
+                counts.insert(typeid.clone(), count);
+            }
+        }
+    }
+    counts.into_values().collect()
 }
 
 fn info(listed: Listed) -> ObjectInfo {

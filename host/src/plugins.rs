@@ -11,8 +11,9 @@ use steward_objects::{Args, Param};
 use steward_wire::cbor::Reader;
 use steward_wire::{Fault, frame, value};
 
+use crate::budget::{Budget, Charge};
 use crate::cell::{Answer, ReplyTo};
-use crate::guest::{GuestConfig, GuestError, Guests, Plugin};
+use crate::guest::{GuestConfig, GuestError, Guests, LoadOptions, Plugin};
 use crate::registry::{PluginReport, RegisterError, Registered, Registration, Source};
 use crate::session::Session;
 use crate::tenant::Tenant;
@@ -54,6 +55,8 @@ pub struct InstallOptions {
     pub exposed: Option<Vec<String>>,
     /// Types whose names are taken are replaced, if a plugin's they are.
     pub replaces: bool,
+    /// As [`LoadOptions::memory_bytes`].
+    pub memory_bytes: Option<usize>,
 }
 
 /// Why a plugin is not registered.
@@ -96,11 +99,15 @@ impl InstallError {
 }
 
 /// Compiles a component, or finds it compiled.
-pub(crate) fn load(tenant: &Tenant, component: &[u8]) -> Result<Arc<Plugin>, InstallError> {
+pub(crate) fn load(
+    tenant: &Tenant,
+    component: &[u8],
+    memory_bytes: Option<usize>,
+) -> Result<Arc<Plugin>, InstallError> {
     let shared = &tenant.shared;
     let guests = shared.guests.as_ref().ok_or(InstallError::NoGuests)?.get()?;
     let _turn = shared.compiling.try_lock().ok_or(InstallError::Busy)?;
-    Ok(guests.load_unnamed(component)?)
+    Ok(guests.load_unnamed(component, LoadOptions { memory_bytes })?)
 }
 
 /// Registers a plugin's types, all or none.
@@ -109,7 +116,8 @@ pub(crate) fn install(
     plugin: &Arc<Plugin>,
     options: InstallOptions,
 ) -> Result<Vec<Registered>, InstallError> {
-    let InstallOptions { typeid, name, exposed, replaces } = options;
+    // What memory its objects have was decided when it was loaded.
+    let InstallOptions { typeid, name, exposed, replaces, memory_bytes: _ } = options;
     let offered = plugin.types().iter().map(|offered| &offered.info().typeid);
     let chosen: Vec<&String> =
         offered.filter(|offered| typeid.as_ref().is_none_or(|typeid| typeid == *offered)).collect();
@@ -165,8 +173,8 @@ pub(crate) fn call(session: &Arc<Session>, to: ReplyTo, method: &str, args: Args
             Ok(wanted) => {
                 let tenant = session.tenant.clone();
                 session.tenant.shared.pool.run(Box::new(move || {
-                    let installed =
-                        wanted.component.plugin(&tenant).and_then(|plugin| install(&tenant, &plugin, wanted.options));
+                    let plugin = wanted.component.plugin(&tenant, wanted.options.memory_bytes);
+                    let installed = plugin.and_then(|plugin| install(&tenant, &plugin, wanted.options));
                     answer(to, installed.map_err(|error| error.fault()).and_then(|registered| encode(&registered)));
                 }));
                 return;
@@ -208,7 +216,7 @@ struct Wanted {
 enum Component {
     Bytes(Vec<u8>),
     /// It was uploaded and compiled.
-    Loaded(Arc<Plugin>),
+    Loaded(Uploaded),
 }
 
 impl Wanted {
@@ -218,8 +226,9 @@ impl Wanted {
             Param::optional("typeid", "str", "None"),
             Param::optional("name", "str", "None"),
             Param::optional("exposed", "list[str]", "None"),
+            Param::optional("memory_bytes", "int", "None"),
         ];
-        let [component, typeid, name, exposed] = args.bind::<4>(method, &params)?;
+        let [component, typeid, name, exposed, memory_bytes] = args.bind::<5>(method, &params)?;
         let component = component.unwrap_or_default();
         let component = match (Reader::new(component).bytes(), Reader::new(component).u64()) {
             (Ok(bytes), _) => Component::Bytes(bytes.to_vec()),
@@ -231,16 +240,19 @@ impl Wanted {
             name: decode("name", "str", name)?,
             exposed: decode("exposed", "a list of str", exposed)?,
             replaces: method == "replace",
+            memory_bytes: decode("memory_bytes", "a number of bytes", memory_bytes)?,
         };
         Ok(Self { component, options })
     }
 }
 
 impl Component {
-    fn plugin(self, tenant: &Tenant) -> Result<Arc<Plugin>, InstallError> {
-        match self {
-            Self::Bytes(bytes) => load(tenant, &bytes),
-            Self::Loaded(plugin) => Ok(plugin),
+    fn plugin(self, tenant: &Tenant, memory_bytes: Option<usize>) -> Result<Arc<Plugin>, InstallError> {
+        match (self, memory_bytes) {
+            (Self::Loaded(Uploaded { plugin, .. }), None) => Ok(plugin),
+            // How large a memory may be decides where it lies, and so for what the code is compiled.
+            (Self::Bytes(bytes), _) => load(tenant, &bytes, memory_bytes),
+            (Self::Loaded(Uploaded { component, .. }), _) => load(tenant, &component, memory_bytes),
         }
     }
 }
@@ -255,30 +267,50 @@ fn encode<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, Fault> {
     value::from_serde(value).map_err(|error| Fault::refused("Internal", error.to_string()))
 }
 
-/// A component that a session uploads. It has one at a time.
+/// A component that a session uploads. It has one at a time, whose bytes its tenant is charged for until the next one, or until the
+/// session ends.
 #[derive(Default)]
 pub(crate) struct Upload {
     number: u64,
     total: usize,
     bytes: Vec<u8>,
-    plugin: Option<Arc<Plugin>>,
+    plugin: Option<Uploaded>,
+    /// Given back when it goes.
+    _charge: Charge,
+}
+
+/// A component that is here as a whole, and compiled.
+#[derive(Clone)]
+pub(crate) struct Uploaded {
+    plugin: Arc<Plugin>,
+    component: Arc<Vec<u8>>,
 }
 
 impl Upload {
     /// The component of this number, if all of it is here.
-    pub(crate) fn plugin(&self, number: u64) -> Option<&Arc<Plugin>> {
+    pub(crate) fn plugin(&self, number: u64) -> Option<&Uploaded> {
         self.plugin.as_ref().filter(|_| self.number == number)
     }
 
     /// Adds a chunk; gives the whole after the last one.
-    fn add(&mut self, part: &frame::Upload<'_>, bytes_max: usize) -> Result<Option<Vec<u8>>, Fault> {
+    fn add(
+        &mut self,
+        part: &frame::Upload<'_>,
+        bytes_max: usize,
+        budget: &Arc<Budget>,
+    ) -> Result<Option<Vec<u8>>, Fault> {
         if part.offset == 0 {
             let total = usize::try_from(part.total).unwrap_or(usize::MAX);
             if total > bytes_max {
                 *self = Self::default();
                 return Err(Fault::refused("TooLarge", format!("component is {total} bytes, limit is {bytes_max}")));
             }
-            *self = Self { number: part.upload, total, bytes: Vec::new(), plugin: None };
+            // What was here is given back first.
+            *self = Self::default();
+            budget.allows(total)?;
+            let mut charge = Charge::to(Arc::clone(budget));
+            charge.add(total as u64);
+            *self = Self { number: part.upload, total, bytes: Vec::new(), plugin: None, _charge: charge };
         }
         let (has, comes) = (self.bytes.len(), part.chunk.len());
         let fits = part.upload == self.number && part.offset == has as u64 && part.total == self.total as u64;
@@ -294,7 +326,8 @@ impl Upload {
 /// Takes a part of a component. The last one is answered with descriptions of what the plugin offers.
 pub(crate) fn upload(session: &Arc<Session>, to: ReplyTo, part: &frame::Upload<'_>) {
     let Some(guests) = &session.tenant.shared.guests else { return to.fail(&InstallError::NoGuests.fault()) };
-    let whole = session.upload.lock().add(part, guests.0.0.compile_limits.component_bytes_max);
+    let bytes_max = guests.0.0.compile_limits.component_bytes_max;
+    let whole = session.upload.lock().add(part, bytes_max, &session.tenant.budget);
     let component = match whole {
         Ok(Some(component)) => component,
         Ok(None) => return answer(to, encode(&())),
@@ -302,14 +335,14 @@ pub(crate) fn upload(session: &Arc<Session>, to: ReplyTo, part: &frame::Upload<'
     };
     let (session, number) = (session.clone(), part.upload);
     session.tenant.shared.pool.clone().run(Box::new(move || {
-        let loaded = load(&session.tenant, &component).map_err(|error| error.fault());
+        let loaded = load(&session.tenant, &component, None).map_err(|error| error.fault());
         answer(
             to,
             loaded.and_then(|plugin| {
                 let infos: Vec<_> = plugin.types().iter().map(|offered| offered.info().clone()).collect();
                 let mut upload = session.upload.lock();
                 if upload.number == number {
-                    upload.plugin = Some(plugin);
+                    upload.plugin = Some(Uploaded { plugin, component: Arc::new(component) });
                 }
                 encode(&infos)
             }),
@@ -325,24 +358,45 @@ mod tests {
         frame::Upload { seq: 1, upload, offset, total, chunk }
     }
 
+    /// An upload of a tenant that may keep so many bytes, of which a component may have five.
+    fn upload(bytes_max: u64) -> (Upload, Arc<Budget>) {
+        (Upload::default(), Arc::new(Budget::new(bytes_max)))
+    }
+
     #[test]
     fn chunks_that_follow_each_other_are_the_whole() {
-        let mut upload = Upload::default();
-        assert_eq!(upload.add(&part(1, 0, 5, b"ab"), 5).unwrap(), None);
-        assert_eq!(upload.add(&part(1, 2, 5, b"cde"), 5).unwrap(), Some(b"abcde".to_vec()));
+        let (mut upload, budget) = upload(5);
+        assert_eq!(upload.add(&part(1, 0, 5, b"ab"), 5, &budget).unwrap(), None);
+        assert_eq!(upload.add(&part(1, 2, 5, b"cde"), 5, &budget).unwrap(), Some(b"abcde".to_vec()));
         // Another one takes its place, however far it came.
-        assert_eq!(upload.add(&part(2, 0, 5, b"ab"), 5).unwrap(), None);
-        assert_eq!(upload.add(&part(3, 0, 1, b"x"), 5).unwrap(), Some(b"x".to_vec()));
+        assert_eq!(upload.add(&part(2, 0, 5, b"ab"), 5, &budget).unwrap(), None);
+        assert_eq!(upload.add(&part(3, 0, 1, b"x"), 5, &budget).unwrap(), Some(b"x".to_vec()));
     }
 
     #[test]
     fn chunks_that_do_not_follow_are_refused() {
-        let mut upload = Upload::default();
-        upload.add(&part(1, 0, 5, b"ab"), 5).unwrap();
+        let (mut upload, budget) = upload(5);
+        upload.add(&part(1, 0, 5, b"ab"), 5, &budget).unwrap();
         for bad in [part(1, 3, 5, b"x"), part(2, 2, 5, b"x"), part(1, 2, 6, b"x"), part(1, 2, 5, b"wxyz")] {
-            assert_eq!(upload.add(&bad, 5).unwrap_err().kind, "BadUpload");
+            assert_eq!(upload.add(&bad, 5, &budget).unwrap_err().kind, "BadUpload");
         }
-        assert_eq!(upload.add(&part(1, 0, 6, b"x"), 5).unwrap_err().kind, "TooLarge");
-        assert_eq!(upload.add(&part(1, 1, 6, b"x"), 5).unwrap_err().kind, "BadUpload");
+        assert_eq!(upload.add(&part(1, 0, 6, b"x"), 5, &budget).unwrap_err().kind, "TooLarge");
+        assert_eq!(upload.add(&part(1, 1, 6, b"x"), 5, &budget).unwrap_err().kind, "BadUpload");
+    }
+
+    #[test]
+    fn tenant_is_charged_for_an_upload_until_it_goes() {
+        let (mut upload, budget) = upload(9);
+        upload.add(&part(1, 0, 5, b"ab"), 9, &budget).unwrap();
+        assert_eq!(budget.used(), 5);
+        let (mut another, _) = self::upload(0);
+        let refused = another.add(&part(1, 0, 5, b"ab"), 9, &budget).unwrap_err();
+        assert_eq!((refused.kind.as_str(), refused.retryable), ("OverQuota", true));
+        // The next one takes the place of what is here.
+        upload.add(&part(2, 0, 9, b"ab"), 9, &budget).unwrap();
+        assert_eq!(budget.used(), 9);
+        drop(upload);
+        assert_eq!(budget.used(), 0);
+        another.add(&part(1, 0, 5, b"ab"), 9, &budget).unwrap();
     }
 }

@@ -20,9 +20,8 @@ use zeroize::Zeroizing;
 
 use crate::calls::{Answered, Calls, Cancelled, Kept, Known, Parks, Waits};
 use crate::cell::{Answer, Cell, Undelivered, unknown};
-use crate::guest::Plugin;
 use crate::lane::{self, Lane};
-use crate::plugins::Upload;
+use crate::plugins::{Upload, Uploaded};
 use crate::registry::Type;
 use crate::table::Object;
 use crate::tenant::{Role, Tenant};
@@ -132,7 +131,7 @@ impl Session {
     ///
     /// # Errors
     /// Refused `BadUpload` if there is none of this number, or parts of it are missing.
-    pub(crate) fn uploaded(&self, number: u64) -> Result<Arc<Plugin>, Fault> {
+    pub(crate) fn uploaded(&self, number: u64) -> Result<Uploaded, Fault> {
         let upload = self.upload.lock();
         let unknown = || Fault::refused("BadUpload", format!("there is no plugin of upload {number}"));
         upload.plugin(number).cloned().ok_or_else(unknown)

@@ -72,6 +72,14 @@ Wicket(0)
 reload
 t.leave()
 t.leave()
+t.enter()
+t.enter() &
+save t t.state
+t.leave()
+load u t.state
+u.free()
+u.leave()
+u.free()
 help Wicket
 ";
 
@@ -102,6 +110,20 @@ Wicket 0.1.0 → 0.1.0: 1 moved
 > t.leave()
 > t.leave()
 ValueError: nobody is inside
+> t.enter()
+True
+> t.enter() &
+[3] parked
+> save t t.state
+Wicket 0.1.0 in t.state, without the call that waits
+> t.leave()
+[3] done: True
+> load u t.state
+> u.free()
+0
+> u.leave()
+> u.free()
+1
 > help Wicket
 Wicket(places: int = 1)
       Lets so many callers in at a time; the others wait in turn.

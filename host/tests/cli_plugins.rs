@@ -28,7 +28,7 @@ fn file_that_is_no_plugin_is_a_finding() {
 fn plugin_is_registered_replaced_and_removed_while_the_host_runs() {
     let home = Home::new();
     let _host = home.serve(&[]);
-    let first = component();
+    let first = component("changeling");
     let second = home.path().join("second.wasm");
     std::fs::write(&second, versions::version(&std::fs::read(&first).unwrap(), "2.0.7001", "changed.....", &[]))
         .unwrap();
@@ -50,6 +50,13 @@ fn plugin_is_registered_replaced_and_removed_while_the_host_runs() {
     let expected =
         ["Changeling\t2.0.7001\t…\t1\t1\t0\t0", "Stone\t2.0.7001\t…\t0\t0\t0\t0", "Stone\t1.0.7001\t…\t1\t\t\t"];
     assert_eq!(listed, expected);
+    let types = home.done(&["types"]);
+    for expected in ["Changeling\t1\t1\t1\t", "Stone\t1\t0\t0\t", "Queue\t0\t\t\t"] {
+        assert!(types.lines().any(|line| line.starts_with(expected)), "{expected}: {types}");
+    }
+    let types: serde_json::Value = serde_json::from_str(&home.done(&["types", "--json"])).unwrap();
+    let sum = types.as_array().unwrap().iter().find(|info| info["typeid"] == "Changeling").unwrap();
+    assert_eq!((&sum["objects"], &sum["recovered"]), (&1.into(), &1.into()));
     assert_eq!(home.done(&["unregister", "Stone"]), "Stone removed, objects left as they are: 1\n");
     assert_eq!(home.done(&["call", "stone", "count"]), "2\n");
     assert_eq!(home.done(&["unregister", "Changeling", "--force"]), "Changeling removed, objects poisoned: 1\n");
@@ -57,11 +64,60 @@ fn plugin_is_registered_replaced_and_removed_while_the_host_runs() {
     home.fails(&["register", "/nowhere.wasm"], 2, "cannot read plugin");
 }
 
-/// The changeling of this checkout.
-fn component() -> std::path::PathBuf {
+/// Chosen for one file, for all of them, or for one that is registered later.
+#[test]
+fn memory_of_an_object_is_what_was_chosen_for_its_plugin() {
+    let home = Home::new();
+    let probe = component("probe");
+    let probe = probe.to_str().unwrap();
+    {
+        let _host = home.serve(&["--plugin", probe, "--plugin-memory-bytes", &format!("2097152,{probe}=3145728")]);
+        home.fails(&["call", "Probe/p", "grow"], 3, "limit is 3145728 bytes");
+    }
+    {
+        let _host = home.serve(&["--plugin", probe, "--plugin-memory-bytes", "2097152"]);
+        home.fails(&["call", "Probe/p", "grow"], 3, "limit is 2097152 bytes");
+    }
+    let _host = home.serve(&[]);
+    home.fails(&["register", probe, "--memory-bytes", "65535"], 2, "65536 are the least");
+    home.fails(&["register", probe, "--memory-bytes", "1000000000"], 3, "limit is 67108864");
+    home.done(&["register", probe, "--memory-bytes", "1310720"]);
+    home.fails(&["call", "Probe/p", "grow"], 3, "limit is 1310720 bytes");
+
+    let misspelt = ["serve", "--plugin", probe, "--plugin-memory-bytes", "prob.wasm=2097152"];
+    home.fails(&misspelt, 2, "--plugin-memory-bytes names prob.wasm, which is not served");
+    home.fails(&["serve", "--plugin", probe, "--plugin-memory-bytes", "1"], 2, "65536 are the least");
+    home.fails(&["serve", "--plugin", probe, "--plugin-memory-bytes", "1000000000"], 3, "67108864 is the most");
+}
+
+/// The plugins' room is not the tenant's: whoever asks for more of one is told of the other.
+#[test]
+fn room_that_a_tenant_may_not_use_is_said() {
+    let home = Home::new();
+    let note = "note: a tenant may have 10000 objects, fewer than the 100000 of plugins; --objects-max raises it";
+    home.fails(&["serve", "--profile", "dense", "--plugin", "/nowhere.wasm"], 2, note);
+    let told = ["serve", "--profile", "dense", "--objects-max", "100000", "--plugin", "/nowhere.wasm"];
+    assert!(!home.run(&told).stderr.contains("note:"));
+    assert!(!home.run(&["serve", "--plugin", "/nowhere.wasm"]).stderr.contains("note:"));
+}
+
+#[test]
+fn doctor_says_what_the_system_s_limits_mean_and_changes_nothing() {
+    let home = Home::new();
+    let findings: serde_json::Value = serde_json::from_str(&home.run(&["doctor", "--json"]).stdout).unwrap();
+    let detail = |what: &str| {
+        let mut all = findings.as_array().unwrap().iter();
+        all.find(|finding| finding["what"] == what).unwrap()["detail"].as_str().unwrap().to_owned()
+    };
+    assert!(detail("vm.max_map_count").contains(" objects of plugins laid out fast"), "{findings}");
+    assert!(detail("memlock").contains("a host locks none"), "{findings}");
+}
+
+/// A plugin of this checkout.
+fn component(name: &str) -> std::path::PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     let target = test.ancestors().nth(3).expect("a test lies in target/PROFILE/deps");
-    let path = target.join("plugins/changeling.wasm");
+    let path = target.join("plugins").join(name).with_extension("wasm");
     assert!(path.exists(), "{}: run `cargo xtask plugins` first", path.display());
     path
 }

@@ -81,7 +81,8 @@ fn compiler(toolchains: &Toolchains) -> Result<Command, BuildError> {
         // One without a libc for WebAssembly fails here.
         if asked.stdin(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
             let mut compiler = Command::new(clang);
-            compiler.args(["--target=wasm32-wasi", "-nostartfiles", "-Wl,--stack-first"]);
+            // Later ones would have the target called wasm32-wasip1, under which not every libc lies.
+            compiler.args(["--target=wasm32-wasi", "-Wno-deprecated", "-nostartfiles", "-Wl,--stack-first"]);
             return Ok(compiler);
         }
     }

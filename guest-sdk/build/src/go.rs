@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
+use crate::start::{Started, start};
 use crate::{BuildError, Toolchains};
 
 /// The custom section `steward`, by which tools know the SDK and the world that a component was made with.
@@ -18,6 +19,9 @@ const ADAPTER_WORLD: &str = "package steward:adapter;\nworld adapter { import st
 
 /// Stands in for the system that Go's runtime asks for: assembled from the `.wat` beside it, whose own crate checks that.
 const ADAPTER: &[u8] = include_bytes!("../../go/adapter/adapter.wasm");
+
+/// What a module imports the adapter's functions from.
+const SYSTEM: &str = "wasi_snapshot_preview1";
 
 /// Whether a folder is a plugin in Go.
 pub fn is_project(folder: &Path) -> bool {
@@ -47,7 +51,7 @@ pub fn build(folder: &Path, work: &Path, toolchains: &Toolchains) -> Result<Vec<
     compiler.args(["build", "-trimpath", "-buildmode=c-shared", "-ldflags=-s -w"]);
     compiler.arg("-overlay").arg(&overlay).arg("-o").arg(&module).arg(".");
     run(compiler.env("GOOS", "wasip1").env("GOARCH", "wasm"))?;
-    component(&fs::read(&module).map_err(io("reading the module"))?)
+    component(&fs::read(&module).map_err(io("reading the module"))?, toolchains.say)
 }
 
 /// Runs the tests of the plugin in a folder, natively.
@@ -60,17 +64,16 @@ pub fn test(folder: &Path, toolchains: &Toolchains) -> Result<(), BuildError> {
     run(go.command(folder).args(["test", "./..."]).stdout(std::io::stderr())).map(drop)
 }
 
-/// Makes a component of a module that Go has compiled.
+/// Makes a component of a module that Go has compiled, as it is after its start. `say` is told what that logs.
 ///
 /// # Errors
 /// [`BuildError::Component`].
-pub fn component(module: &[u8]) -> Result<Vec<u8>, BuildError> {
-    let mut module = module.to_vec();
+pub fn component(module: &[u8], say: fn(&str)) -> Result<Vec<u8>, BuildError> {
+    let Started { mut module, mut adapter } = start(module, (SYSTEM, ADAPTER), say)?;
     append_custom_section(&mut module, "steward", MADE_BY.as_bytes());
     embed(&mut module, "plugin")?;
-    let mut adapter = ADAPTER.to_vec();
     embed(&mut adapter, "adapter")?;
-    crate::wrap(&module, Some(("wasi_snapshot_preview1", &adapter)))
+    crate::wrap(&module, Some((SYSTEM, &adapter)))
 }
 
 /// Notes in a module which world it is for.

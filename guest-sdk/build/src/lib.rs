@@ -11,6 +11,7 @@ pub mod go;
 mod new;
 mod rust;
 mod sdk;
+mod start;
 mod toolchains;
 
 use std::fmt;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use steward_build::{BuildError, Language};
+use steward_host::guest::{Compiler, GuestConfig, MemoryProfile, Profile};
 
 use super::connect::Connect;
 use super::failure::{Outcome, Status};
@@ -41,8 +42,8 @@ enum State {
     Broken,
 }
 
-/// Memory maps that a hundred thousand objects or so need, in the profile that is fast: the kernel's default is for fewer.
-const MAPS_WANTED: u64 = 262_144;
+/// `vm.max_map_count` for as many objects of plugins as can be laid out fast. More are of no use: then address space ends.
+const MAPS_WANTED: u64 = 105_000;
 
 /// Files and sockets that a host with many clients opens.
 const FILES_WANTED: u64 = 4_096;
@@ -58,6 +59,7 @@ impl Doctor {
         findings.extend(Language::ALL.map(compiler));
         findings.push(cache());
         findings.push(maps());
+        findings.push(locked());
         findings.push(files());
         findings.push(guests());
         findings.push(self.host());
@@ -130,20 +132,31 @@ fn cache() -> Finding {
     }
 }
 
+/// How many objects of plugins the kernel's limit of memory maps leaves room for, where each has maps of its own.
 fn maps() -> Finding {
     let what = "vm.max_map_count";
-    let maps =
-        std::fs::read_to_string("/proc/sys/vm/max_map_count").ok().and_then(|text| text.trim().parse::<u64>().ok());
-    match maps {
-        Some(maps) if maps < MAPS_WANTED => Finding {
-            what,
-            state: State::Missing,
-            detail: format!("{maps}: room for fewer objects of plugins than memory would allow"),
-            fix: Some(format!("sudo sysctl -w vm.max_map_count={MAPS_WANTED}")),
-        },
-        Some(maps) => Finding { what, state: State::Ok, detail: maps.to_string(), fix: None },
-        None => Finding { what, state: State::Ok, detail: "this kernel does not tell".to_owned(), fix: None },
+    let MemoryProfile { objects_max, max_map_count, .. } = MemoryProfile::here(Profile::Fast, u32::MAX);
+    let wanted = GuestConfig::new(Compiler::InProcess).objects_max;
+    let detail = format!(
+        "{max_map_count}: up to {objects_max} objects of plugins laid out fast; laid out dense they do not count on it"
+    );
+    if objects_max >= wanted {
+        return Finding { what, state: State::Ok, detail, fix: None };
     }
+    let fix = format!(
+        "sudo sysctl -w vm.max_map_count={MAPS_WANTED}, and in /etc/sysctl.d to keep it; or steward serve --profile dense"
+    );
+    Finding { what, state: State::Missing, detail, fix: Some(fix) }
+}
+
+/// Memory that may be locked: a limit that people meet with other sandboxes, and here do not.
+fn locked() -> Finding {
+    let limit = match getrlimit(Resource::Memlock).current {
+        Some(bytes) => format!("{} KiB", bytes >> 10),
+        None => "no limit".to_owned(),
+    };
+    let detail = format!("{limit}: a host locks none, so any limit will do");
+    Finding { what: "memlock", state: State::Ok, detail, fix: None }
 }
 
 fn files() -> Finding {

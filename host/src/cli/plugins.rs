@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use steward_host::guest::{CacheConfig, CompileLimits, Compiler, GuestConfig, GuestError, Guests, Plugin};
+use steward_host::guest::{CacheConfig, CompileLimits, Compiler, GuestConfig, GuestError, Guests, LoadOptions, Plugin};
 use steward_host::{Registration, Source};
 
 use super::failure::{Failure, Status};
@@ -43,13 +43,34 @@ pub(crate) fn no_guests(error: GuestError) -> Failure {
 
 /// A plugin from its file.
 pub(crate) fn load(guests: &Guests, file: &Path) -> Result<Arc<Plugin>, Failure> {
+    load_with(guests, file, LoadOptions::default())
+}
+
+/// A plugin from its file, whose objects have the memory that is chosen for them.
+pub(crate) fn load_with(guests: &Guests, file: &Path, options: LoadOptions) -> Result<Arc<Plugin>, Failure> {
     let component = std::fs::read(file).map_err(|error| unreadable(file, &error))?;
     let name = file.file_stem().unwrap_or_default().to_string_lossy();
-    guests.load(&name, &component).map_err(|error| {
-        Failure::new(Status::Refused, "BadPlugin", format!("{}: {error}", file.display()))
-            .hint(format!("`steward check {}` says more", file.display()))
+    guests.load_with(&name, &component, options).map_err(|error| {
+        let failure = Failure::new(Status::Refused, "BadPlugin", format!("{}: {error}", file.display()));
+        match error {
+            GuestError::Memory { limit, .. } if options.memory_bytes.is_some() => {
+                failure.hint(format!("{limit} is the most that an object can have"))
+            }
+            _ => failure.hint(format!("`steward check {}` says more", file.display())),
+        }
     })
 }
+
+/// Bytes of memory that objects of a plugin may have: at least a page of WebAssembly's.
+pub(crate) fn memory_bytes(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bytes) if bytes >= MEMORY_BYTES_MIN => Ok(bytes),
+        Ok(bytes) => Err(format!("{bytes} bytes are no memory for an object: {MEMORY_BYTES_MIN} are the least")),
+        Err(_) => Err(format!("`{text}` is no number of bytes")),
+    }
+}
+
+const MEMORY_BYTES_MIN: usize = 64 << 10;
 
 /// There is no such file, or not for this user.
 pub(crate) fn unreadable(file: &Path, error: &std::io::Error) -> Failure {

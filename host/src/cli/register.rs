@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use steward_client::Registered;
+use steward_client::{RegisterOptions, Registered};
 
 use super::connect::Connect;
 use super::failure::{Failure, Outcome};
@@ -24,6 +24,10 @@ pub(crate) struct Register {
     #[arg(long)]
     replace: bool,
 
+    /// Memory that an object may have; what the component starts with, if that is more. [default: what the host's profile gives]
+    #[arg(long, value_name = "BYTES", value_parser = plugins::memory_bytes)]
+    memory_bytes: Option<usize>,
+
     #[command(flatten)]
     pub(crate) format: Format,
 
@@ -34,14 +38,16 @@ pub(crate) struct Register {
 const REGISTER: &str = "\
 Examples:
   steward register limiter.wasm
+  steward register limiter.wasm --memory-bytes 1048576
   steward register limiter.wasm --replace -c prod";
 
 impl Register {
     pub(crate) fn run(self) -> Outcome {
-        let Self { plugin, replace, format, connect } = self;
+        let Self { plugin, replace, memory_bytes, format, connect } = self;
+        let options = RegisterOptions { replaces: replace, memory_bytes: memory_bytes.map(|bytes| bytes as u64) };
         let component = std::fs::read(&plugin).map_err(|error| plugins::unreadable(&plugin, &error))?;
         let registered = connect.run(async |manager| {
-            manager.register(&component, replace).await.map_err(|error| {
+            manager.register_with(&component, options).await.map_err(|error| {
                 let failure = Failure::from(error);
                 match () {
                     () if failure.is("Taken") => failure.hint("add --replace to make this its newest version"),

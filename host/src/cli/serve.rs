@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use steward_client::context::{Context, Contexts, DEFAULT, read_key, write_key};
 use steward_client::{AnyValue as Value, Args, IntoArgs as _};
-use steward_host::guest::Profile;
+use steward_host::guest::{LoadOptions, Profile};
 use steward_host::{
     AuthKey, Config, Host, Key, LazyGuests, Limits, RegisterError, Registration, Role, Source, StartError, TenantConfig,
 };
@@ -80,6 +80,17 @@ pub(crate) struct Serve {
     #[arg(long, env = "STEWARD_PLUGIN", value_name = "FILE.wasm", value_delimiter = ',', help_heading = "Types")]
     plugin: Vec<PathBuf>,
 
+    /// Memory that an object of a plugin may have, any number of times: of all plugins, or with a file's name of those in that file.
+    /// What a component starts with, if that is more. [default: 64 MiB, with --profile dense what its size class gives]
+    #[arg(
+        long,
+        env = "STEWARD_PLUGIN_MEMORY_BYTES",
+        value_name = "[FILE.wasm=]BYTES",
+        value_delimiter = ',',
+        help_heading = "Types"
+    )]
+    plugin_memory_bytes: Vec<MemoryOf>,
+
     /// Registers a type under another name: `Jobs=Queue`, `Limiter=limiter.wasm:RateLimiter`.
     #[arg(long, value_name = "TYPE=SOURCE", help_heading = "Types")]
     register: Vec<Named>,
@@ -120,6 +131,7 @@ const EXAMPLES: &str = "\
 Examples:
   steward serve
   steward serve --plugin limiter.wasm --objects-max 50000
+  steward serve --plugin limiter.wasm --plugin cache.wasm --plugin-memory-bytes cache.wasm=16777216
   steward serve --quic 0.0.0.0:7777 --no-unix --tenant acme --context acme
   steward serve --register Jobs=Queue --singleton 'get_queue=Queue[100]'
 
@@ -133,11 +145,12 @@ struct LimitFlags {
     #[arg(long, env = "STEWARD_OBJECTS_MAX", value_name = "N")]
     objects_max: Option<usize>,
 
-    /// Bytes that a tenant may keep: stored items, replies that are not acknowledged, calls that wait for a busy object.
+    /// Bytes that a tenant may keep: stored items, replies that are not acknowledged, calls that wait for a busy object, memory that
+    /// objects of plugins have asked for and by which they are made again, components that are uploaded.
     #[arg(long, env = "STEWARD_TENANT_BYTES_MAX", value_name = "BYTES")]
     tenant_bytes_max: Option<u64>,
 
-    /// Objects of plugins, of all tenants. [default: 12000, with --profile dense 100000]
+    /// Objects of plugins, of all tenants; a tenant's own limit is --objects-max. [default: 12000, with --profile dense 100000]
     #[arg(long, env = "STEWARD_PLUGIN_OBJECTS_MAX", value_name = "N")]
     plugin_objects_max: Option<u32>,
 
@@ -217,6 +230,26 @@ impl std::str::FromStr for Named {
     }
 }
 
+/// `BYTES`, or `FILE.wasm=BYTES`.
+#[derive(Clone, Debug)]
+struct MemoryOf {
+    /// `None`: of all plugins that are not named.
+    file: Option<PathBuf>,
+    bytes: usize,
+}
+
+impl std::str::FromStr for MemoryOf {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (file, bytes) = match text.rsplit_once('=') {
+            Some((file, bytes)) => (Some(file.into()), bytes),
+            None => (None, text),
+        };
+        Ok(Self { file, bytes: plugins::memory_bytes(bytes)? })
+    }
+}
+
 impl Serve {
     /// Whether the host is a program's own, so that its log is for errors.
     pub(crate) fn is_private(&self) -> bool {
@@ -234,6 +267,14 @@ impl Serve {
         config.objects_max = self.limits.plugin_objects_max.unwrap_or(most);
         config.reply_bytes_max = limits.reply_bytes_max;
         config.item_limits = steward_wire::Limits { depth_max: limits.depth_max, items_max: limits.items_max };
+        let asked_for = self.profile == Profile::Dense || self.limits.plugin_objects_max.is_some();
+        if asked_for && self.limits.objects_max.is_none() && (limits.objects_max as u64) < u64::from(config.objects_max)
+        {
+            let (own, all) = (limits.objects_max, config.objects_max);
+            say(&format!(
+                "note: a tenant may have {own} objects, fewer than the {all} of plugins; --objects-max raises it"
+            ));
+        }
         let guests = LazyGuests::new(config);
         let types = self.types(&guests)?;
         // Until the host has ended, its sockets need their directory.
@@ -327,10 +368,11 @@ impl Serve {
 
     /// The types beside the built-in ones.
     fn types(&self, guests: &LazyGuests) -> Result<Vec<Registration>, Failure> {
+        self.check_memory_bytes()?;
         let mut types = Vec::new();
         let load = |file: &Path| {
             let guests = guests.get().map_err(plugins::no_guests)?;
-            let plugin = plugins::load(&guests, file)?;
+            let plugin = plugins::load_with(&guests, file, LoadOptions { memory_bytes: self.memory_bytes(file) })?;
             let profile = guests.memory_profile();
             let offered =
                 plugin.types().iter().map(|offered| format!("{} {}", offered.info().typeid, offered.version()));
@@ -369,6 +411,26 @@ impl Serve {
             types.push(Registration::new(name, Source::Singleton { typeid: typeid.into(), args }));
         }
         Ok(types)
+    }
+
+    /// The memory that was chosen for the objects of a plugin.
+    fn memory_bytes(&self, file: &Path) -> Option<usize> {
+        let of = |wanted: Option<&Path>| self.plugin_memory_bytes.iter().rfind(|of| of.file.as_deref() == wanted);
+        of(Some(file)).or_else(|| of(None)).map(|of| of.bytes)
+    }
+
+    /// Whoever chooses memory for a file that is not served has mistyped its name.
+    fn check_memory_bytes(&self) -> Result<(), Failure> {
+        let of_types = self.register.iter().filter_map(|named| named.source.rsplit_once(':'));
+        let served: Vec<_> =
+            self.plugin.iter().map(PathBuf::as_path).chain(of_types.map(|(file, _)| Path::new(file))).collect();
+        let mut named = self.plugin_memory_bytes.iter().filter_map(|of| of.file.as_deref());
+        let Some(unknown) = named.find(|file| !served.contains(file)) else { return Ok(()) };
+        let message = format!("--plugin-memory-bytes names {}, which is not served", unknown.display());
+        let names: Vec<_> = served.iter().map(|file| file.to_string_lossy()).collect();
+        let hint = did_you_mean(&unknown.to_string_lossy(), names.iter().map(|name| &**name));
+        Err(Failure::usage(message)
+            .hint(hint.unwrap_or_else(|| "name the file as --plugin or --register does".to_owned())))
     }
 
     fn write_context(&self, ready: &Ready, key_file: PathBuf) -> Result<(), Failure> {

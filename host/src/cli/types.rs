@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use steward_client::{MethodInfo, Param, ParamKind, TypeInfo};
+use serde::Serialize;
+use steward_client::{MethodInfo, Param, ParamKind, TypeCount, TypeInfo};
 
 use super::connect::Connect;
 use super::failure::{Failure, Outcome};
@@ -10,7 +11,10 @@ use super::format::{Format, print};
 use super::repr::printable;
 use super::target::unknown_type;
 
-/// Lists the types, or the methods of one type.
+/// Lists the types and how many objects each has, or the methods of one type.
+///
+/// Counts need a key with the role admin, and are left out without. TRAPS and RECOVERED are a plugin's: calls that trapped since its
+/// type was registered, and how often an object was made again after that.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Types {
@@ -34,7 +38,7 @@ Examples:
 impl Types {
     pub(crate) fn run(self) -> Outcome {
         let Self { typeid, format, connect } = self;
-        let types = connect.run(async |manager| {
+        let (types, counts) = connect.run(async |manager| {
             let mut types = manager.types().await?;
             if let Some(typeid) = &typeid {
                 types.retain(|info| info.typeid == *typeid);
@@ -42,16 +46,53 @@ impl Types {
                     return Err(unknown_type(&manager, typeid).await);
                 }
             }
-            Ok(types)
+            let counts = match manager.type_counts().await.map_err(Failure::from) {
+                Ok(counts) => Some(counts),
+                Err(failure) if failure.is("Denied") => None,
+                Err(failure) => return Err(failure),
+            };
+            Ok((types, counts))
         })?;
         match (&typeid, &types[..]) {
             (Some(_), [info]) => one(format, info)?,
             _ => {
-                let row = |info: &TypeInfo| vec![info.typeid.clone(), summary(&info.doc).to_owned()];
-                format.table(&["type", "summary"], &types.iter().map(row).collect::<Vec<_>>(), &types)?;
+                let counted = types.iter().map(|info| Counted::new(info, counts.as_deref())).collect::<Vec<_>>();
+                let rows = counted.iter().map(Counted::row).collect::<Vec<_>>();
+                format.table(&["type", "objects", "traps", "recovered", "summary"], &rows, &counted)?;
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A type with what there is of it.
+#[derive(Serialize)]
+struct Counted<'a> {
+    #[serde(flatten)]
+    info: &'a TypeInfo,
+    /// None if the key may not know.
+    objects: Option<u64>,
+    /// None of a built-in type, too.
+    traps: Option<u64>,
+    recovered: Option<u64>,
+}
+
+impl<'a> Counted<'a> {
+    fn new(info: &'a TypeInfo, counts: Option<&[TypeCount]>) -> Self {
+        let count = counts.and_then(|counts| counts.iter().find(|count| count.typeid == info.typeid));
+        Self {
+            info,
+            // What is not counted has none.
+            objects: counts.map(|_| count.map_or(0, |count| count.objects)),
+            traps: count.and_then(|count| count.traps),
+            recovered: count.and_then(|count| count.recovered),
+        }
+    }
+
+    fn row(&self) -> Vec<String> {
+        let text = |count: Option<u64>| count.map(|count| count.to_string()).unwrap_or_default();
+        let Self { info, objects, traps, recovered } = self;
+        vec![info.typeid.clone(), text(*objects), text(*traps), text(*recovered), summary(&info.doc).to_owned()]
     }
 }
 

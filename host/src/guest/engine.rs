@@ -31,9 +31,9 @@ const FAST_MAX: u32 = 24_000;
 /// Greatest memories of objects in the dense profile. A plugin belongs to the smallest that leaves it room.
 const CLASSES_BYTES: [usize; 4] = [1 << 20, 2 << 20, 4 << 20, 16 << 20];
 
-/// A plugin that starts with more memory is laid out fast in the dense profile, too. The machine's memory has room for
-/// fewer of its objects than there are maps, and the large modules behind them (Go's) take four times longer to compile
-/// with checks of each address, and to start.
+/// A plugin that starts with more memory is laid out fast in the dense profile, too. There, what its objects have in common is
+/// mapped and not copied, and the large modules behind them (Go's) take four times longer to compile with checks of each
+/// address.
 pub(super) const DENSE_START_BYTES_MAX: usize = 1 << 20;
 
 /// Which [`Layout`] is wanted. Plugins whose objects start with more than 1 MiB of memory are laid out fast in any
@@ -94,6 +94,11 @@ impl std::fmt::Display for MemoryProfile {
 }
 
 impl MemoryProfile {
+    /// What this machine allows of the `objects_max` that are wanted.
+    pub fn here(wanted: Profile, objects_max: u32) -> Self {
+        Self::choose(wanted, objects_max, max_map_count())
+    }
+
     /// What a system with this `vm.max_map_count` allows of the `objects_max` that are wanted.
     pub(super) fn choose(wanted: Profile, objects_max: u32, max_map_count: u64) -> Self {
         let fitting = fast_fitting(max_map_count);

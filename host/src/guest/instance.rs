@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use steward_objects::Ident;
+use steward_objects::{Fault, Ident};
 use wasmtime::component::ResourceAny;
 use wasmtime::{Engine, PoolConcurrencyLimitError, ResourceLimiter, Store, Trap, UpdateDeadline};
 
@@ -12,6 +12,7 @@ use super::bindings::exports::steward::plugin::referent::Made;
 use super::bindings::steward::plugin::{host, types as wit};
 use super::bindings::{self, PluginPre};
 use super::{PluginType, Runtime, slab};
+use crate::budget::Budget;
 
 /// Bytes that a guest may hand over in one go besides a reply of the greatest length.
 const HANDOVER_SPARE_BYTES: usize = 1 << 20;
@@ -35,20 +36,25 @@ pub(super) enum NotMade {
     /// The pool has no room for another guest.
     #[error("there is no room for another guest")]
     NoRoom,
+    /// Its tenant may not keep the memory that it asked for.
+    #[error("{}", .0.message)]
+    OverQuota(Fault),
     /// It trapped or was cut.
     #[error("{0}")]
     Trapped(String),
 }
 
 impl Guest {
-    /// Makes an object from a constructor's arguments. Beside it, the idents that it stores.
+    /// Makes an object from a constructor's arguments. Beside it, the idents that it stores. `budget`: as
+    /// [`Guest::limit_to`].
     pub(super) fn create(
         kind: &PluginType,
         ident: Ident,
         args: &[u8],
         context: &wit::Context,
+        budget: Option<Arc<Budget>>,
     ) -> Result<(Self, Vec<u64>), NotMade> {
-        Self::make(kind, ident, context, |store, plugin| {
+        Self::make(kind, ident, context, budget, |store, plugin| {
             let referent = plugin.steward_plugin_referent();
             referent.object().call_create(store, &kind.info.typeid, &args.to_vec(), context)
         })
@@ -62,7 +68,7 @@ impl Guest {
         from: &str,
         context: &wit::Context,
     ) -> Result<(Self, Vec<u64>), NotMade> {
-        Self::make(kind, ident, context, |store, plugin| {
+        Self::make(kind, ident, context, None, |store, plugin| {
             let referent = plugin.steward_plugin_referent();
             referent.object().call_load(store, &kind.info.typeid, state, from, context)
         })
@@ -72,9 +78,12 @@ impl Guest {
         kind: &PluginType,
         ident: Ident,
         context: &wit::Context,
+        budget: Option<Arc<Budget>>,
         make: impl FnOnce(&mut Store<Inside>, &bindings::Plugin) -> wasmtime::Result<Result<Made, wit::Fault>>,
     ) -> Result<(Self, Vec<u64>), NotMade> {
         let mut store = Inside::store(kind.pre.engine(), Arc::clone(&kind.who), ident);
+        store.data_mut().is_limited = budget.is_some();
+        store.data_mut().budget = budget;
         let made = enter(&kind.who.runtime, &mut store, context.now_ms, |store| {
             let plugin = kind.pre.instantiate(&mut *store)?;
             let made = make(store, &plugin)?;
@@ -84,6 +93,9 @@ impl Guest {
             Ok((plugin, Ok(Made { object, held }))) => Ok((Self { store, plugin, object }, held)),
             Ok((_, Err(fault))) => Err(NotMade::Raised(fault)),
             Err(error) if is_full(&error) => Err(NotMade::NoRoom),
+            Err(_) if store.data().over_quota.is_some() => {
+                Err(NotMade::OverQuota(store.data_mut().over_quota.take().expect("just seen")))
+            }
             Err(error) => Err(NotMade::Trapped(store.data().explain(&error))),
         }
     }
@@ -97,6 +109,7 @@ impl Guest {
         input: &wit::Input,
     ) -> Result<wit::Outcome, String> {
         let Self { store, plugin, object } = self;
+        store.data_mut().is_limited = matches!(input, wit::Input::Call(_));
         let stepped = enter(runtime, store, now_ms, |store| {
             plugin.steward_plugin_referent().object().call_step(store, *object, now_ms, seed, input)
         });
@@ -106,6 +119,7 @@ impl Guest {
     /// The object's state, or what it raised instead. The error says what ended the guest.
     pub(super) fn save(&mut self, runtime: &Runtime, now_ms: u64) -> Result<Result<Vec<u8>, wit::Fault>, String> {
         let Self { store, plugin, object } = self;
+        store.data_mut().is_limited = false;
         let saved =
             enter(runtime, store, now_ms, |store| plugin.steward_plugin_referent().object().call_save(store, *object));
         saved.map_err(|error| store.data().explain(&error))
@@ -114,6 +128,22 @@ impl Guest {
     /// Whole ticks of CPU time that the latest entry took.
     pub(super) fn ticks(&self) -> u32 {
         self.store.data().ticks
+    }
+
+    /// From now on it gets no more memory than its tenant may keep. One that is made as its predecessor was may have what that
+    /// had, whatever the tenant keeps by now.
+    pub(super) fn limit_to(&mut self, budget: Option<Arc<Budget>>) {
+        self.store.data_mut().budget = budget;
+    }
+
+    /// Why it got no memory in its latest entry, if its tenant keeps too much.
+    pub(super) fn over_quota(&self) -> Option<&Fault> {
+        self.store.data().over_quota.as_ref()
+    }
+
+    /// Bytes of memory that it has asked for since its start.
+    pub(super) fn grown_bytes(&self) -> usize {
+        self.store.data().grown_bytes
     }
 
     /// Drops what it logs from now on: it is stepped with what another one was stepped with, which has said it.
@@ -162,6 +192,17 @@ pub(super) struct Inside {
     ticks: u32,
     /// The guest was refused memory.
     starved: bool,
+    /// The tenant keeps too much for it to have more memory.
+    over_quota: Option<Fault>,
+    /// Bytes of memory that it has beyond what it started with. Outlive the entry.
+    grown_bytes: usize,
+    /// How many these were when it was entered, for which the tenant is charged; and before it last grew.
+    grown_bytes_charged: usize,
+    grown_bytes_before: usize,
+    /// What its memory may not go beyond. Outlives the entry.
+    budget: Option<Arc<Budget>>,
+    /// It may be refused memory by that: calls may be, and what has happened anyway may not.
+    is_limited: bool,
     now_ms: u64,
     logged_bytes: usize,
     log_lines_dropped: u32,
@@ -187,6 +228,12 @@ impl Inside {
             cpu_at_first_tick: None,
             ticks: 0,
             starved: false,
+            over_quota: None,
+            grown_bytes: 0,
+            grown_bytes_charged: 0,
+            grown_bytes_before: 0,
+            budget: None,
+            is_limited: false,
             now_ms: 0,
             logged_bytes: 0,
             log_lines_dropped: 0,
@@ -242,14 +289,28 @@ impl Inside {
 }
 
 impl ResourceLimiter for Inside {
-    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let fits = desired <= self.who.memory_bytes_max;
         self.starved |= !fits;
-        Ok(fits)
+        self.grown_bytes_before = self.grown_bytes;
+        // From nothing, it is the memory that it starts with.
+        if !fits || current == 0 {
+            return Ok(fits);
+        }
+        let grown_bytes = self.grown_bytes + (desired - current);
+        if let Some(budget) = self.budget.as_ref().filter(|_| self.is_limited)
+            && let Err(fault) = budget.allows(grown_bytes.saturating_sub(self.grown_bytes_charged))
+        {
+            self.over_quota = Some(fault);
+            return Ok(false);
+        }
+        self.grown_bytes = grown_bytes;
+        Ok(true)
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
         self.starved = true;
+        self.grown_bytes = self.grown_bytes_before;
         Ok(())
     }
 
@@ -315,6 +376,8 @@ fn enter<R>(
     inside.cpu_at_first_tick = None;
     inside.ticks = 0;
     inside.starved = false;
+    inside.over_quota = None;
+    inside.grown_bytes_charged = inside.grown_bytes;
     inside.now_ms = now_ms;
     inside.logged_bytes = 0;
     store.set_epoch_deadline(1);

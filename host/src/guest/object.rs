@@ -11,9 +11,10 @@ use super::instance::{Guest, NotMade, Who};
 use super::journal::{Base, Entry, JOURNAL_BYTES_MAX, Journal, Waiting, digest};
 use super::ledger::{Ledger, emit};
 use super::releases::{Release, Releases};
-use super::rules::{Arrived, check_fault, raised};
+use super::rules::{Arrived, Broken, check_fault, raised};
 use super::traps::Traps;
 use super::{Birth, Runtime, Slot};
+use crate::budget::Budget as TenantBudget;
 
 /// Kind of the fault of a guest that trapped, was cut, or broke the rules.
 const GUEST_TRAP: &str = "GuestTrap";
@@ -25,7 +26,7 @@ const STATE_BYTES_MAX: usize = 4 << 20;
 const STEPS_AGAIN_MAX: u64 = 10;
 
 /// An object of a plugin.
-pub(super) struct Object {
+pub struct Object {
     releases: Arc<Releases>,
     release: Arc<Release>,
     /// The newest version that it has looked at: its own, or one that it cannot move to.
@@ -40,7 +41,23 @@ pub(super) struct Object {
     journal: Result<Journal, &'static str>,
     /// Bytes of the journal that the tally knows of.
     journal_bytes: usize,
+    /// Bytes that the tenant is charged for: the journal, and memory that the guest has asked for. What it started with is its
+    /// type's, which somebody with a key for that has registered.
+    charged_bytes: usize,
+    /// The tenant's, if there is one.
+    budget: Option<Arc<TenantBudget>>,
     traps: Option<Box<Traps>>,
+}
+
+/// What an object was when it was saved by hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// Its type.
+    pub typeid: String,
+    /// The version that has saved it.
+    pub version: String,
+    /// What it gave. Calls that wait are no part of it.
+    pub state: Vec<u8>,
 }
 
 /// What the host answers in place of the guest.
@@ -64,31 +81,55 @@ impl Object {
         releases: Arc<Releases>,
         args: Args<'_>,
         birth: Birth<'_>,
+        budget: Option<Arc<TenantBudget>>,
         out: &mut Outbox,
     ) -> Result<Self, Fault> {
         let release = releases.newest();
-        let kind = &release.kind;
-        let (runtime, typeid) = (&kind.who.runtime, &kind.info.typeid);
-        let no_room = || {
-            let limit = runtime.profile.objects_max;
-            Fault::refused("OverQuota", format!("no room for another guest, limit is {limit}")).retry()
-        };
-        let slot = Slot::take(runtime).ok_or_else(no_room)?;
+        let slot = slot(&release)?;
         let Birth { tenant, ident, now_ms, seed } = birth;
         let context = wit::Context { now_ms, seed, tenant: tenant.to_owned() };
         let arrived = if args.has_tokens() { Arrived::with(args.item()) } else { Arrived::default() };
-        let broke = |broken| Fault::refused(GUEST_TRAP, format!("guest broke the rules in `{typeid}`: {broken}"));
-        let (guest, held) = Guest::create(kind, ident, args.item(), &context).map_err(|error| match error {
-            NotMade::Raised(fault) => match check_fault(&fault, &runtime.config, |ident| arrived.brought(ident)) {
-                Ok(()) => raised(fault),
-                Err(broken) => broke(broken),
-            },
-            NotMade::NoRoom => no_room(),
-            NotMade::Trapped(trap) => Fault::refused(GUEST_TRAP, format!("guest trapped in `{typeid}`: {trap}")),
-        })?;
-        let ledger = Ledger::new(&held, &arrived, &runtime.config).map_err(broke)?;
-        held.into_iter().for_each(|ident| out.hold(Ident(ident)));
+        let brought = |ident| arrived.brought(ident);
+        let made = Guest::create(&release.kind, ident, args.item(), &context, budget.clone());
+        let (guest, held) = made.map_err(|error| not_made(&release, error, brought))?;
+        let ledger = Ledger::new(&held, &arrived, &release.kind.who.runtime.config);
+        let ledger = ledger.map_err(|broken| broke(&release, broken))?;
         let base = Base { saved_by: None, item: args.item().into(), now_ms, seed, wish_ms: None, mark: 0 };
+        held.into_iter().for_each(|ident| out.hold(Ident(ident)));
+        Ok(Self::begin(releases, release, birth, (guest, slot, ledger, base), budget, out))
+    }
+
+    /// An object from what one of its type was. It may hold tokens of idents that are `known`.
+    pub(super) fn load(
+        releases: Arc<Releases>,
+        saved: &Saved,
+        birth: Birth<'_>,
+        known: impl Fn(Ident) -> bool + Copy,
+        out: &mut Outbox,
+    ) -> Result<Self, Fault> {
+        let release = releases.newest();
+        let slot = slot(&release)?;
+        let Birth { tenant, ident, now_ms, seed } = birth;
+        let context = wit::Context { now_ms, seed, tenant: tenant.to_owned() };
+        let made = Guest::load(&release.kind, ident, &saved.state, &saved.version, &context);
+        let (guest, held) = made.map_err(|error| not_made(&release, error, known))?;
+        let ledger = Ledger::of(&held, known, &release.kind.who.runtime.config);
+        let ledger = ledger.map_err(|broken| broke(&release, broken))?;
+        let saved_by = Some(saved.version.as_str().into());
+        let base = Base { saved_by, item: saved.state.as_slice().into(), now_ms, seed, wish_ms: None, mark: 0 };
+        held.into_iter().for_each(|ident| out.hold(Ident(ident)));
+        Ok(Self::begin(releases, release, birth, (guest, slot, ledger, base), None, out))
+    }
+
+    /// Of a guest that was just made.
+    fn begin(
+        releases: Arc<Releases>,
+        release: Arc<Release>,
+        Birth { tenant, ident, seed, .. }: Birth<'_>,
+        (guest, slot, ledger, base): (Guest, Slot, Ledger, Base),
+        budget: Option<Arc<TenantBudget>>,
+        out: &mut Outbox,
+    ) -> Self {
         release.objects.fetch_add(1, Ordering::Relaxed);
         let mut object = Self {
             seen: release.generation,
@@ -101,11 +142,43 @@ impl Object {
             ledger,
             journal: Ok(Journal::new(base)),
             journal_bytes: 0,
+            charged_bytes: 0,
+            budget,
             traps: None,
             release,
         };
         object.count_journal();
-        Ok(object)
+        object.account(out);
+        object
+    }
+
+    /// Saves the object by hand. Nothing changes by it.
+    ///
+    /// # Errors
+    /// Raised: what `save` raises, and `TypeError` if the type does not save. Refused: `GuestTrap` if it traps. Poisoned, if the
+    /// object was, or if it cannot be made again after that trap.
+    pub fn save(&mut self, now_ms: u64, out: &mut Outbox) -> Result<Saved, Fault> {
+        let kind = Arc::clone(&self.release.kind);
+        let typeid = kind.info.typeid.clone();
+        if !kind.saves {
+            return Err(Fault::raised("TypeError", format!("objects of type `{typeid}` are not saved")));
+        }
+        let guest = self.guest.as_mut().map_err(|fault| fault.clone())?;
+        match guest.save(&kind.who.runtime, now_ms) {
+            Ok(Ok(state)) => Ok(Saved { typeid, version: kind.version.to_string(), state }),
+            Ok(Err(fault)) => Err(raised(fault)),
+            Err(trap) => {
+                self.releases.tally.traps.fetch_add(1, Ordering::Relaxed);
+                let what = format!("guest trapped in `{typeid}` while it was saved: {trap}");
+                match self.make_again(now_ms, out) {
+                    Ok(()) => Err(Fault::refused(GUEST_TRAP, what)),
+                    Err(why) => {
+                        self.poison(format!("{what}; it cannot be made again: {why}"), out);
+                        Err(self.guest.as_ref().err().expect("it was just poisoned").clone())
+                    }
+                }
+            }
+        }
     }
 
     /// What the host answers to an input that the guest of this version is not entered with.
@@ -212,11 +285,13 @@ impl Object {
     fn fail(&mut self, input: &Input<'_>, what: String, out: &mut Outbox) {
         self.releases.tally.traps.fetch_add(1, Ordering::Relaxed);
         let Input::Call(call) = input else { return self.poison(what, out) };
+        let over_quota = self.guest.as_ref().ok().and_then(Guest::over_quota).cloned();
         if let Err(why) = self.make_again(call.now_ms, out) {
             return self.poison(format!("{what}; it cannot be made again: {why}"), out);
         }
         self.warn(&format!("{what}; made again"));
-        out.raises(call.id, &Fault::refused(GUEST_TRAP, format!("{what}; the call had no effect")));
+        let fault = over_quota.unwrap_or_else(|| Fault::refused(GUEST_TRAP, format!("{what}; the call had no effect")));
+        out.raises(call.id, &fault);
     }
 
     /// Puts a new guest, which is as the one that has trapped was before, in its place.
@@ -227,6 +302,7 @@ impl Object {
         drop(trapped);
         let (mut guest, wish_ms) = self.replayed()?;
         guest.unmute(log_minute);
+        guest.limit_to(self.budget.clone());
         self.guest = Ok(guest);
         // A wish that the former guest has told the host stands; being woken too early does no harm.
         if let Some(wish_ms) = wish_ms
@@ -247,7 +323,7 @@ impl Object {
         let kind = &self.release.kind;
         let context = wit::Context { now_ms, seed, tenant: self.tenant.to_string() };
         let (mut guest, stored) = match saved_by {
-            None => Guest::create(kind, self.ident, item, &context),
+            None => Guest::create(kind, self.ident, item, &context, None),
             Some(version) => Guest::load(kind, self.ident, item, version, &context),
         }
         .map_err(|error| error.to_string())?;
@@ -438,7 +514,7 @@ impl Object {
             Guest::load(&newest.kind, self.ident, &state, from, &context).map_err(|error| match error {
                 NotMade::Raised(fault) => format!("`load` raised {}: {}", fault.kind, fault.message),
                 NotMade::Trapped(trap) => format!("`load` trapped: {trap}"),
-                NotMade::NoRoom => error.to_string(),
+                NotMade::NoRoom | NotMade::OverQuota(_) => error.to_string(),
             })?;
         let mut budget = Budget::new(runtime);
         budget.take(&guest)?;
@@ -487,7 +563,8 @@ impl Object {
 
     /// Takes over from the former version.
     fn arrive(&mut self, moved: Moved, out: &mut Outbox) {
-        let Moved { guest, ledger, journal, outcomes } = moved;
+        let Moved { mut guest, ledger, journal, outcomes } = moved;
+        guest.limit_to(self.budget.clone());
         let former = std::mem::replace(&mut self.ledger, ledger);
         let of = |held: &HashMap<Ident, usize>, ident| held.get(ident).copied().unwrap_or(0);
         for (ident, count) in &self.ledger.held {
@@ -567,6 +644,17 @@ impl Object {
             self.journal_bytes = bytes;
         }
     }
+
+    /// Says by how many bytes the object has become larger or smaller.
+    fn account(&mut self, out: &mut Outbox) {
+        let bytes = self.journal_bytes + self.guest.as_ref().map_or(0, Guest::grown_bytes);
+        match bytes.checked_sub(self.charged_bytes) {
+            Some(0) => {}
+            Some(more) => out.store_items(0, more),
+            None => out.remove_items(0, self.charged_bytes - bytes),
+        }
+        self.charged_bytes = bytes;
+    }
 }
 
 impl Drop for Object {
@@ -582,10 +670,42 @@ impl Referent for Object {
             out.poison(fault.clone());
             return;
         }
-        if self.releases.generation() != self.seen && self.moves(&input, out) {
-            return;
+        if self.releases.generation() == self.seen || !self.moves(&input, out) {
+            self.turn(&input, out);
         }
-        self.turn(&input, out);
+        self.account(out);
+    }
+}
+
+/// The place of a further object.
+fn slot(release: &Release) -> Result<Slot, Fault> {
+    let runtime = &release.kind.who.runtime;
+    Slot::take(runtime).ok_or_else(|| no_room(runtime))
+}
+
+fn no_room(runtime: &Runtime) -> Fault {
+    let limit = runtime.profile.objects_max;
+    Fault::refused("OverQuota", format!("no room for another guest, limit is {limit}")).retry()
+}
+
+fn broke(release: &Release, broken: Broken) -> Fault {
+    let typeid = &release.kind.info.typeid;
+    Fault::refused(GUEST_TRAP, format!("guest broke the rules in `{typeid}`: {broken}"))
+}
+
+/// Why there is no object. What its constructor raised may name the tokens that are `known`.
+fn not_made(release: &Release, error: NotMade, known: impl Fn(Ident) -> bool + Copy) -> Fault {
+    let runtime = &release.kind.who.runtime;
+    match error {
+        NotMade::Raised(fault) => match check_fault(&fault, &runtime.config, known) {
+            Ok(()) => raised(fault),
+            Err(broken) => broke(release, broken),
+        },
+        NotMade::NoRoom => no_room(runtime),
+        NotMade::OverQuota(fault) => fault,
+        NotMade::Trapped(trap) => {
+            Fault::refused(GUEST_TRAP, format!("guest trapped in `{}`: {trap}", release.kind.info.typeid))
+        }
     }
 }
 

@@ -10,11 +10,12 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use steward_objects::{Args, Fault, Outbox, Referent, common};
+use steward_objects::{Args, Fault, Ident, Outbox, Referent, common};
 use steward_wire::describe::{MethodInfo, TypeInfo};
 
-use super::object::Object;
+use super::object::{Object, Saved};
 use super::{Birth, PluginType};
+use crate::budget::Budget;
 
 /// One registered type through its versions.
 pub struct Releases {
@@ -199,7 +200,40 @@ impl Releases {
         birth: Birth<'_>,
         out: &mut Outbox,
     ) -> Result<Box<dyn Referent>, Fault> {
-        Ok(Box::new(Object::create(Arc::clone(self), args, birth, out)?))
+        Ok(Box::new(self.make(args, birth, out)?))
+    }
+
+    /// As [`Releases::create`], of an object that can be saved by hand.
+    ///
+    /// # Errors
+    /// As [`Releases::create`].
+    pub fn make(self: &Arc<Self>, args: Args<'_>, birth: Birth<'_>, out: &mut Outbox) -> Result<Object, Fault> {
+        Object::create(Arc::clone(self), args, birth, None, out)
+    }
+
+    /// Makes an object of the newest version from what one was, which may hold tokens of idents that are `known`.
+    ///
+    /// # Errors
+    /// As [`Releases::create`], and what `load` raises.
+    pub fn load(
+        self: &Arc<Self>,
+        saved: &Saved,
+        birth: Birth<'_>,
+        known: impl Fn(Ident) -> bool + Copy,
+        out: &mut Outbox,
+    ) -> Result<Object, Fault> {
+        Object::load(Arc::clone(self), saved, birth, known, out)
+    }
+
+    /// As [`Releases::create`], for a tenant that may keep so much.
+    pub(crate) fn create_within(
+        self: &Arc<Self>,
+        budget: &Arc<Budget>,
+        args: Args<'_>,
+        birth: Birth<'_>,
+        out: &mut Outbox,
+    ) -> Result<Box<dyn Referent>, Fault> {
+        Ok(Box::new(Object::create(Arc::clone(self), args, birth, Some(Arc::clone(budget)), out)?))
     }
 
     /// How the objects fare.

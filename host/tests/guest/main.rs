@@ -3,6 +3,7 @@
 //! `probe` (tests/guests/probe) does whatever it is asked to, however rude.
 
 mod frozen;
+mod go;
 mod lives;
 mod loading;
 mod memory;

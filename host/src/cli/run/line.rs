@@ -43,6 +43,16 @@ pub(super) enum Line {
     Help(Option<String>),
     /// `reload`, `reload FILE`.
     Reload(Option<String>),
+    /// `save r FILE`.
+    Save {
+        name: String,
+        file: String,
+    },
+    /// `load r FILE`.
+    Load {
+        name: String,
+        file: String,
+    },
     Quit,
 }
 
@@ -62,7 +72,13 @@ pub(super) fn parse(text: &str, token: impl Fn(&str) -> Option<Token>) -> Result
         });
     }
     let mut words = text.split_whitespace();
-    let (first, second, more) = (words.next().unwrap_or_default(), words.next(), words.next().is_some());
+    let (first, second, third) = (words.next().unwrap_or_default(), words.next(), words.next());
+    let more = third.is_some();
+    let in_file = || match (second, third, words.clone().next()) {
+        (Some(name), Some(file), None) if is_name(name) => Ok((name.to_owned(), file.to_owned())),
+        _ => Err(Wrong::new(format!("`{first}` takes the name of an object, and a file"))
+            .hint(format!("as `{first} x x.state`"))),
+    };
     let session = || match second {
         Some(name) if is_name(name) && !more => Ok(name.to_owned()),
         _ => Err(Wrong::new(format!("`{first}` takes the name of a session")).hint(format!("as `{first} s2`"))),
@@ -87,6 +103,8 @@ pub(super) fn parse(text: &str, token: impl Fn(&str) -> Option<Token>) -> Result
         "jobs" if second.is_none() => Ok(Line::Jobs),
         "help" => optional().map(Line::Help),
         "reload" => optional().map(Line::Reload),
+        "save" => in_file().map(|(name, file)| Line::Save { name, file }),
+        "load" => in_file().map(|(name, file)| Line::Load { name, file }),
         "quit" | "exit" if second.is_none() => Ok(Line::Quit),
         name if second.is_none() && is_name(name) => Ok(Line::Show(name.to_owned())),
         _ => call(text, token),
@@ -352,9 +370,23 @@ mod tests {
         assert_eq!(read("+1.5s"), Ok(Line::Advance(1_500)));
         assert_eq!(read("as s2"), Ok(Line::As("s2".into())));
         assert_eq!(read("cancel 3"), Ok(Line::GiveUp { job: 3, deadline: false }));
+        assert_eq!(read("save r a.b"), Ok(Line::Save { name: "r".into(), file: "a.b".into() }));
+        assert_eq!(read("load r a.b"), Ok(Line::Load { name: "r".into(), file: "a.b".into() }));
         assert_eq!(read("  # nothing"), Ok(Line::Empty));
-        for wrong in ["+1", "as", "as a b", "cancel x", "r.f(", "r.f)", "1 + 1", "r.f(1,,2)", "r.f([1)", "r.f(a=1, 2)"]
-        {
+        for wrong in [
+            "+1",
+            "as",
+            "as a b",
+            "save r",
+            "load r a b",
+            "cancel x",
+            "r.f(",
+            "r.f)",
+            "1 + 1",
+            "r.f(1,,2)",
+            "r.f([1)",
+            "r.f(a=1, 2)",
+        ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use steward_client::{AnyValue as Value, Ident, Token, TypeInfo};
-use steward_host::guest::{Birth, Plugin, Releases};
-use steward_objects::{Args, Call, CallId, Effect, Fault, Input, Invocation, Outbox, Owner, Referent, Why, common};
+use steward_host::guest::{self, Birth, Plugin, Releases, Saved};
+use steward_objects::{
+    Args, Call, CallId, Effect, Fault, Input, Invocation, Outbox, Owner, Referent as _, Why, common,
+};
 use steward_wire::frame::Grant;
 
 use super::line::{Arguments, Line};
@@ -66,7 +68,7 @@ struct Object {
     of: Arc<Releases>,
     /// Its type as it is now, methods by their numbers.
     info: TypeInfo,
-    referent: Box<dyn Referent>,
+    referent: guest::Object,
     outbox: Outbox,
     fence_next: u64,
     calls_made: CallId,
@@ -227,6 +229,8 @@ impl Stage {
                     self.said.push(format!("[{job}] {}.{method}{}", self.called(ident), self.wakes(ident)));
                 }
             }
+            Line::Save { name, file } => self.save(name, file)?,
+            Line::Load { name, file } => self.load(name, file)?,
             Line::Help(about) => self.help(about.as_deref())?,
         }
         // What is due now needs no waiting for it.
@@ -267,7 +271,66 @@ impl Stage {
         let seed = self.seed();
         let birth = Birth { tenant: "run", ident, now_ms: self.now_ms, seed };
         let mut outbox = Outbox::new(1);
-        let referent = self.types[index].create(Args::new(args, true), birth, &mut outbox)?;
+        let referent = self.types[index].make(Args::new(args, true), birth, &mut outbox)?;
+        Ok(self.take(index, ident, referent, outbox))
+    }
+
+    /// Writes an object's state to a file.
+    fn save(&mut self, name: &str, file: &str) -> Result<(), Wrong> {
+        let ident = self.object(name)?;
+        let object = self.objects.get_mut(&ident).expect("objects stay");
+        object.outbox.clear(object.fence_next, 1 << 16);
+        let Saved { typeid, version, state } = match object.referent.save(self.now_ms, &mut object.outbox) {
+            Ok(saved) => saved,
+            Err(fault) => {
+                self.said.push(fault_text(&fault));
+                return Ok(());
+            }
+        };
+        let item = Value::List(vec![Value::Text(typeid.clone()), Value::Text(version.clone()), Value::Bytes(state)]);
+        std::fs::write(file, item.to_vec()).map_err(|error| Wrong::new(format!("cannot write {file}: {error}")))?;
+        let waiting = match object.waiting.len() {
+            0 => String::new(),
+            1 => ", without the call that waits".to_owned(),
+            calls => format!(", without the {calls} calls that wait"),
+        };
+        self.said.push(format!("{typeid} {version} in {file}{waiting}"));
+        Ok(())
+    }
+
+    /// Makes an object of the state in a file.
+    fn load(&mut self, name: &str, file: &str) -> Result<(), Wrong> {
+        let bytes = std::fs::read(file).map_err(|error| Wrong::new(format!("cannot read {file}: {error}")))?;
+        let saved = match Value::decode(&bytes) {
+            Ok(Value::List(parts)) => match <[Value; 3]>::try_from(parts) {
+                Ok([Value::Text(typeid), Value::Text(version), Value::Bytes(state)]) => {
+                    Some(Saved { typeid, version, state })
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        let saved = saved.ok_or_else(|| Wrong::new(format!("{file} is nothing that `save` has written")))?;
+        let index = self
+            .place_of(&saved.typeid)
+            .ok_or_else(|| Wrong::new(format!("{file} is a {}, which the plugin has not", saved.typeid)))?;
+        let ident = Ident(self.objects.len() as u64 + 1);
+        let seed = self.seed();
+        let birth = Birth { tenant: "run", ident, now_ms: self.now_ms, seed };
+        let mut outbox = Outbox::new(1);
+        let known = |ident| self.objects.contains_key(&ident);
+        match self.types[index].load(&saved, birth, known, &mut outbox) {
+            Ok(referent) => {
+                self.take(index, ident, referent, outbox);
+                self.give_name(Some(name), ident);
+            }
+            Err(fault) => self.said.push(fault_text(&fault)),
+        }
+        Ok(())
+    }
+
+    /// Takes an object that was just made.
+    fn take(&mut self, index: usize, ident: Ident, referent: guest::Object, outbox: Outbox) -> Ident {
         let object = Object {
             of: Arc::clone(&self.types[index]),
             info: self.types[index].newest().info().clone(),
@@ -280,7 +343,7 @@ impl Stage {
             poisoned: None,
         };
         self.objects.insert(ident, object);
-        Ok(ident)
+        ident
     }
 
     /// Without a name an object goes as soon as it has come, as a proxy that nobody keeps.
@@ -573,7 +636,8 @@ impl Stage {
     }
 }
 
-const COMMANDS: [&str; 9] = ["as ", "bye ", "cancel ", "deadline ", "drop ", "help ", "jobs", "quit", "reload"];
+const COMMANDS: [&str; 11] =
+    ["as ", "bye ", "cancel ", "deadline ", "drop ", "help ", "jobs", "load ", "quit", "reload", "save "];
 
 const HELP: &str = "\
 x = Type(1, n=2)   creates an object            x                 shows it
@@ -582,6 +646,7 @@ x.method(…) &      goes on if the call waits    jobs              lists calls 
 +1s                lets time pass               deadline 1        its time is over
 as s2              calls from another session   cancel 1          its client gives it up
 drop s2            it is lost; bye s2: it ends  reload [FILE]     moves objects to another build
+save x FILE        writes its state             load x FILE       creates an object of that state
 quit               ends";
 
 impl Object {
