@@ -25,6 +25,12 @@ pub trait Referent: Send {
     /// A panic poisons the referent's cell. A referent that cannot go on for another reason says so
     /// with [`Outbox::poison`].
     fn step(&mut self, input: Input<'_>, out: &mut Outbox);
+
+    /// Whether a step at this moment would wait for one of another referent: they share something. Whoever must not wait
+    /// has the step taken elsewhere.
+    fn is_busy(&self) -> bool {
+        false
+    }
 }
 
 /// Number of a call within its cell; never reused there.
