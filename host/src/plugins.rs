@@ -12,7 +12,7 @@ use steward_wire::cbor::Reader;
 use steward_wire::{Fault, frame, value};
 
 use crate::cell::{Answer, ReplyTo};
-use crate::guest::{GuestConfig, GuestError, Guests, Plugin};
+use crate::guest::{GuestConfig, GuestError, Guests, Isolation, Plugin};
 use crate::registry::{PluginReport, RegisterError, Registered, Registration, Source};
 use crate::session::Session;
 use crate::tenant::Tenant;
@@ -54,6 +54,8 @@ pub struct InstallOptions {
     pub exposed: Option<Vec<String>>,
     /// Types whose names are taken are replaced, if a plugin's they are.
     pub replaces: bool,
+    /// What keeps their objects apart. `None`: what did so before, where a type is replaced; else [`Isolation::Object`].
+    pub isolation: Option<Isolation>,
 }
 
 /// Why a plugin is not registered.
@@ -109,7 +111,7 @@ pub(crate) fn install(
     plugin: &Arc<Plugin>,
     options: InstallOptions,
 ) -> Result<Vec<Registered>, InstallError> {
-    let InstallOptions { typeid, name, exposed, replaces } = options;
+    let InstallOptions { typeid, name, exposed, replaces, isolation } = options;
     let offered = plugin.types().iter().map(|offered| &offered.info().typeid);
     let chosen: Vec<&String> =
         offered.filter(|offered| typeid.as_ref().is_none_or(|typeid| typeid == *offered)).collect();
@@ -123,7 +125,7 @@ pub(crate) fn install(
     let registration = |offered: &String| {
         let source = Source::Plugin { plugin: plugin.clone(), typeid: offered.clone() };
         let typeid = name.as_ref().unwrap_or(offered);
-        Registration { exposed: exposed.clone(), ..Registration::new(typeid, source) }
+        Registration { exposed: exposed.clone(), isolation, ..Registration::new(typeid, source) }
     };
     let registered = tenant.registry.install(chosen.into_iter().map(registration).collect(), replaces)?;
     for Registered { typeid, from, to, will_move, will_stay, note } in &registered {
@@ -218,8 +220,9 @@ impl Wanted {
             Param::optional("typeid", "str", "None"),
             Param::optional("name", "str", "None"),
             Param::optional("exposed", "list[str]", "None"),
+            Param::optional("isolation", "str", "None"),
         ];
-        let [component, typeid, name, exposed] = args.bind::<4>(method, &params)?;
+        let [component, typeid, name, exposed, isolation] = args.bind::<5>(method, &params)?;
         let component = component.unwrap_or_default();
         let component = match (Reader::new(component).bytes(), Reader::new(component).u64()) {
             (Ok(bytes), _) => Component::Bytes(bytes.to_vec()),
@@ -230,6 +233,9 @@ impl Wanted {
             typeid: decode("typeid", "str", typeid)?,
             name: decode("name", "str", name)?,
             exposed: decode("exposed", "a list of str", exposed)?,
+            isolation: decode::<String>("isolation", "str", isolation)?
+                .map(|name| name.parse().map_err(|error| Fault::raised("ValueError", format!("isolation: {error}"))))
+                .transpose()?,
             replaces: method == "replace",
         };
         Ok(Self { component, options })
