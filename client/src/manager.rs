@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
-use steward_wire::describe::TypeInfo;
+use steward_wire::describe::{Isolation, TypeInfo};
 use steward_wire::{Token, value};
 
 use crate::args::{Args, IntoArgs};
@@ -81,6 +81,17 @@ pub struct DeadlockLink {
     pub ident: u64,
 }
 
+/// How a plugin is registered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegisterOptions {
+    /// Its types become the newest versions of those that are registered: every object moves with its next call.
+    pub replaces: bool,
+    /// Only this type of the plugin. `None`: all.
+    pub typeid: Option<String>,
+    /// What keeps their objects apart. `None`: what did so before, where a type is replaced; else [`Isolation::Object`].
+    pub isolation: Option<Isolation>,
+}
+
 /// What became of one type of a plugin that was registered or replaced.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
@@ -135,8 +146,12 @@ pub struct PluginVersion {
     pub sha256: String,
     /// Its objects can be saved and loaded.
     pub saves: bool,
+    /// What keeps its objects apart.
+    pub isolation: Isolation,
     /// Objects of this version.
     pub objects: u64,
+    /// Sandboxes that shared objects lie in; 0 where each has its own.
+    pub shards: u64,
 }
 
 /// Bytes of a component that go in one frame: beside them, small calls have their turn.
@@ -340,11 +355,28 @@ impl Manager {
     /// registered: every object moves with its next call. Uploads the component first.
     ///
     /// # Errors
-    /// Refused: `Denied` without the role admin, `BadPlugin` if the component is not accepted, `Taken` if a name is,
-    /// `Busy` (retryable) while another one is being compiled, `Unsupported` by a host that takes no plugins.
+    /// As [`Manager::register_with`].
     pub async fn register(&self, component: &[u8], replaces: bool) -> Result<Vec<Registered>, Error> {
+        self.register_with(component, RegisterOptions { replaces, ..RegisterOptions::default() }).await
+    }
+
+    /// As [`Manager::register`], with what whoever registers the plugin chooses.
+    ///
+    /// # Errors
+    /// Refused: `Denied` without the role admin, `BadPlugin` if the component is not accepted, `Taken` if a name is,
+    /// `UnknownType` if the plugin lacks the type, `BadRegistration` if objects are to share that do not save,
+    /// `Busy` (retryable) while another one is being compiled, `Unsupported` by a host that takes no plugins.
+    pub async fn register_with(&self, component: &[u8], options: RegisterOptions) -> Result<Vec<Registered>, Error> {
+        let RegisterOptions { replaces, typeid, isolation } = options;
         let number = self.upload(component).await?;
-        self.host_proxy().call(if replaces { "replace" } else { "register" }, (number,)).await
+        let mut args = Args::new().arg(&number);
+        if let Some(typeid) = &typeid {
+            args = args.keyword("typeid", typeid);
+        }
+        if let Some(isolation) = isolation {
+            args = args.keyword("isolation", &isolation);
+        }
+        self.host_proxy().call(if replaces { "replace" } else { "register" }, args).await
     }
 
     /// Sends a component, which the host compiles; returns the number by which `register` and `replace` of

@@ -47,14 +47,49 @@ fn plugin_is_registered_replaced_and_removed_while_the_host_runs() {
     let listed = home.done(&["plugins"]);
     let digest = |line: &str| line.split('\t').nth(2).unwrap().to_owned();
     let listed: Vec<String> = listed.lines().map(|line| line.replace(&digest(line), "…")).collect();
-    let expected =
-        ["Changeling\t2.0.7001\t…\t1\t1\t0\t0", "Stone\t2.0.7001\t…\t0\t0\t0\t0", "Stone\t1.0.7001\t…\t1\t\t\t"];
+    let expected = [
+        "Changeling\t2.0.7001\t…\tobject\t1\t1\t0\t0",
+        "Stone\t2.0.7001\t…\tobject\t0\t0\t0\t0",
+        "Stone\t1.0.7001\t…\tobject\t1\t\t\t",
+    ];
     assert_eq!(listed, expected);
     assert_eq!(home.done(&["unregister", "Stone"]), "Stone removed, objects left as they are: 1\n");
     assert_eq!(home.done(&["call", "stone", "count"]), "2\n");
     assert_eq!(home.done(&["unregister", "Changeling", "--force"]), "Changeling removed, objects poisoned: 1\n");
     home.fails(&["call", "sum", "sum"], 5, "was removed");
     home.fails(&["register", "/nowhere.wasm"], 2, "cannot read plugin");
+}
+
+/// Where it is registered, and where a host is started with it.
+#[test]
+fn objects_of_a_type_share_where_they_are_registered_so() {
+    let home = Home::new();
+    let component = component();
+    let component = component.to_str().unwrap();
+    let host = home.serve(&["--plugin", component, "--isolation", "Changeling=shared"]);
+    home.done(&["call", "Changeling/ada", "add", "4"]);
+    home.done(&["call", "Changeling/grace", "add", "7"]);
+    home.fails(&["call", "ada", "trap", "1"], 3, "had no effect");
+    assert_eq!(
+        (home.done(&["call", "ada", "sum"]), home.done(&["call", "grace", "sum"])),
+        ("4\n".into(), "7\n".into())
+    );
+    let report: serde_json::Value = serde_json::from_str(&home.done(&["plugins", "--json"])).unwrap();
+    let version = &report[0]["versions"][0];
+    assert_eq!((version["isolation"].as_str(), version["objects"].as_u64()), (Some("shared"), Some(2)), "{report}");
+    assert_eq!(version["shards"], 1, "{report}");
+
+    let refused = "`Stone` does not save, so its objects cannot share";
+    home.fails(&["register", component, "--replace", "--isolation", "shared"], 3, refused);
+    home.fails(&["register", component, "--isolation", "both"], 2, "`both` is none of object, shared");
+    let args = ["register", component, "--replace", "--type", "Changeling", "--isolation", "object"];
+    assert_eq!(home.done(&args), "Changeling 1.0.7001 → 1.0.7001: 2 objects will move\n");
+    assert_eq!(home.done(&["call", "grace", "sum"]), "7\n");
+    assert!(home.done(&["plugins"]).lines().next().unwrap().contains("\tobject\t1\t"));
+    drop(host);
+    let unknown = ["serve", "--plugin", component, "--isolation", "Changelings=shared"];
+    home.fails(&unknown, 2, "did you mean `Changeling`?");
+    home.fails(&["serve", "--plugin", component, "--isolation", "Stone=shared"], 3, refused);
 }
 
 /// The changeling of this checkout.

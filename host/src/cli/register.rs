@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use steward_client::Registered;
+use steward_client::{Isolation, RegisterOptions, Registered};
 
 use super::connect::Connect;
 use super::failure::{Failure, Outcome};
@@ -24,6 +24,15 @@ pub(crate) struct Register {
     #[arg(long)]
     replace: bool,
 
+    /// Registers this type only.
+    #[arg(long = "type", value_name = "TYPE")]
+    typeid: Option<String>,
+
+    /// What keeps objects apart: a sandbox for each (object), or one for many (shared), which takes little memory and types that
+    /// save. [default: object; with --replace, as it was]
+    #[arg(long, value_name = "object|shared")]
+    isolation: Option<Isolation>,
+
     #[command(flatten)]
     pub(crate) format: Format,
 
@@ -34,14 +43,16 @@ pub(crate) struct Register {
 const REGISTER: &str = "\
 Examples:
   steward register limiter.wasm
-  steward register limiter.wasm --replace -c prod";
+  steward register limiter.wasm --replace -c prod
+  steward register board.wasm --isolation shared      # a million of them";
 
 impl Register {
     pub(crate) fn run(self) -> Outcome {
-        let Self { plugin, replace, format, connect } = self;
+        let Self { plugin, replace, typeid, isolation, format, connect } = self;
         let component = std::fs::read(&plugin).map_err(|error| plugins::unreadable(&plugin, &error))?;
         let registered = connect.run(async |manager| {
-            manager.register(&component, replace).await.map_err(|error| {
+            let options = RegisterOptions { replaces: replace, typeid, isolation };
+            manager.register_with(&component, options).await.map_err(|error| {
                 let failure = Failure::from(error);
                 match () {
                     () if failure.is("Taken") => failure.hint("add --replace to make this its newest version"),
