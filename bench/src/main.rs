@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use steward_host::guest::Profile;
+use steward_host::guest::{Isolation, Profile};
 
 use crate::report::Report;
 
@@ -40,6 +40,9 @@ struct Options {
     /// Directory with leaderboard.wasm and conformance.wasm, as `cargo xtask plugins` makes them.
     #[arg(long, default_value = "target/plugins")]
     plugins: PathBuf,
+    /// Plugin objects that share, for their memory to be measured.
+    #[arg(long, default_value_t = 100_000)]
+    shared_objects: usize,
 }
 
 /// What this program also is: its own servers.
@@ -55,6 +58,8 @@ enum Server {
         plugins: PathBuf,
         #[arg(long, default_value = "auto")]
         profile: Profile,
+        #[arg(long, default_value = "object")]
+        isolation: Isolation,
     },
     /// Compiles a plugin for the host.
     #[command(hide = true)]
@@ -73,9 +78,9 @@ fn main() -> Result<()> {
             proc::pin(true)?;
             runtime.block_on(servers::echo())
         }
-        Some(Server::Host { plugins, profile }) => {
+        Some(Server::Host { plugins, profile, isolation }) => {
             proc::pin(true)?;
-            servers::host(&plugins, profile)
+            servers::host(&plugins, profile, isolation)
         }
         Some(Server::CompileComponent) => std::process::exit(match steward_host::guest::compile_main() {
             code if code == std::process::ExitCode::SUCCESS => 0,
@@ -95,6 +100,6 @@ fn main() -> Result<()> {
 async fn measure(options: &Options) -> Result<Report> {
     let mut report = Report::new(options.rounds, &options.only);
     calls::measure(&mut report, &options.plugins).await?;
-    memory::measure(&mut report, &options.plugins).await?;
+    memory::measure(&mut report, &options.plugins, options.shared_objects).await?;
     Ok(report)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use serde::{Deserialize, Serialize};
-use steward_host::guest::{Compiler, GuestConfig, Guests, Profile};
+use steward_host::guest::{Compiler, GuestConfig, Guests, Isolation, Profile};
 use steward_host::{AuthKey, Config, Host, Key, Limits, Registration, Role, Source, TenantConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -106,7 +106,7 @@ pub(crate) async fn echo() -> Result<()> {
 }
 
 /// A host with the built-in types and two plugins.
-pub(crate) fn host(plugins: &Path, profile: Profile) -> Result<()> {
+pub(crate) fn host(plugins: &Path, profile: Profile, isolation: Isolation) -> Result<()> {
     let compiler = Compiler::Child { program: std::env::current_exe()?, args: vec!["compile-component".into()] };
     let guests = Guests::new(GuestConfig { profile, ..GuestConfig::new(compiler) })?;
     let mut types = Vec::new();
@@ -118,7 +118,7 @@ pub(crate) fn host(plugins: &Path, profile: Profile) -> Result<()> {
         for offered in plugin.types() {
             let typeid = offered.info().typeid.clone();
             let source = Source::Plugin { plugin: plugin.clone(), typeid: typeid.clone() };
-            types.push(Registration::new(typeid, source));
+            types.push(Registration { isolation: Some(isolation), ..Registration::new(typeid, source) });
         }
     }
     let directory = tempfile::Builder::new().prefix("steward").tempdir()?;
