@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use steward_host::guest::Profile;
+use steward_host::guest::{Isolation, Profile};
 
 use crate::languages::Languages;
 use crate::report::Report;
@@ -42,6 +42,9 @@ struct Options {
     /// Directory with leaderboard.wasm, conformance.wasm, c.wasm and go.wasm, as `cargo xtask plugins` makes them.
     #[arg(long, default_value = "target/plugins")]
     plugins: PathBuf,
+    /// Plugin objects that share, for their memory to be measured.
+    #[arg(long, default_value_t = 100_000)]
+    shared_objects: usize,
 }
 
 /// What this program also is: its own servers.
@@ -60,6 +63,8 @@ enum Server {
         /// With the same types in each language, in place of the usual plugins.
         #[arg(long)]
         languages: bool,
+        #[arg(long, default_value = "object")]
+        isolation: Isolation,
     },
     /// Compiles a plugin for the host.
     #[command(hide = true)]
@@ -78,9 +83,9 @@ fn main() -> Result<()> {
             proc::pin(true)?;
             runtime.block_on(servers::echo())
         }
-        Some(Server::Host { plugins, profile, languages }) => {
+        Some(Server::Host { plugins, profile, languages, isolation }) => {
             proc::pin(true)?;
-            servers::host(&plugins, profile, languages)
+            servers::host(&plugins, profile, languages, isolation)
         }
         Some(Server::CompileComponent) => std::process::exit(match steward_host::guest::compile_main() {
             code if code == std::process::ExitCode::SUCCESS => 0,
@@ -104,6 +109,6 @@ async fn measure(options: &Options) -> Result<Report> {
     if let Some(languages) = languages {
         languages.measure(&mut report).await?;
     }
-    memory::measure(&mut report, &options.plugins).await?;
+    memory::measure(&mut report, &options.plugins, options.shared_objects).await?;
     Ok(report)
 }

@@ -18,8 +18,10 @@ const GIB: f64 = (1 << 30) as f64;
 /// Calls under way while objects are made.
 const AT_ONCE: usize = 64;
 
-pub(crate) async fn measure(report: &mut Report, plugins: &Path) -> Result<()> {
+pub(crate) async fn measure(report: &mut Report, plugins: &Path, shared_objects: usize) -> Result<()> {
     let rounds = report.rounds.clamp(1, 3);
+    let (mut shared, mut shared_us) = (Vec::new(), Vec::new());
+    let wants_shared = report.wants(&["shared_object_bytes", "shared_objects_per_gib", "create_shared_us"]);
     let (mut sessions, mut locks, mut objects, mut dense) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut lock_us, mut object_us) = (Vec::new(), Vec::new());
     let wants_sessions = report.wants(&["idle_session_bytes"]);
@@ -33,7 +35,7 @@ pub(crate) async fn measure(report: &mut Report, plugins: &Path) -> Result<()> {
         "dense_object_bytes",
         "dense_objects_per_gib",
     ]);
-    if !wants_sessions && !wants_objects {
+    if !wants_sessions && !wants_objects && !wants_shared {
         return Ok(());
     }
     // A host of its own for each measurement: memory that was used and freed before would not be seen again.
@@ -62,6 +64,12 @@ pub(crate) async fn measure(report: &mut Report, plugins: &Path) -> Result<()> {
             let (bytes, _) = create(&host, &manager, "Leaderboard", PLUGIN_OBJECTS, true).await?;
             dense.push(bytes);
         }
+        if wants_shared {
+            let (host, manager, _) = fresh_with(plugins, "fast", "shared").await?;
+            let (bytes, us) = create(&host, &manager, "Leaderboard", shared_objects, true).await?;
+            shared.push(bytes);
+            shared_us.push(us);
+        }
     }
     report.add("idle_session_bytes", "B", Limit::AtMost(80.0 * 1024.0), sessions);
     report.add("locks_per_gib", "", Limit::None, locks.iter().map(|bytes| GIB / bytes).collect());
@@ -71,6 +79,10 @@ pub(crate) async fn measure(report: &mut Report, plugins: &Path) -> Result<()> {
     report.add("dense_objects_per_gib", "", Limit::None, dense.iter().map(|bytes| GIB / bytes).collect());
     // 100,000 in 3 GiB.
     report.add("dense_object_bytes", "B", Limit::AtMost(32_212.0), dense);
+    report.add("shared_objects_per_gib", "", Limit::None, shared.iter().map(|bytes| GIB / bytes).collect());
+    // A million in 1 GiB.
+    report.add("shared_object_bytes", "B", Limit::AtMost(1_073.0), shared);
+    report.add("create_shared_us", "us", Limit::None, shared_us);
     report.add("create_lock_us", "us", Limit::None, lock_us);
     report.add("create_plugin_us", "us", Limit::None, object_us);
     Ok(())
@@ -78,7 +90,12 @@ pub(crate) async fn measure(report: &mut Report, plugins: &Path) -> Result<()> {
 
 /// A new host, and a session with it in which one of everything was made: what the first costs is not what one costs.
 async fn fresh(plugins: &Path, profile: &str) -> Result<(Process, Manager, String)> {
-    let args = ["host".as_ref(), "--profile".as_ref(), profile.as_ref(), "--plugins".as_ref(), plugins.as_os_str()];
+    fresh_with(plugins, profile, "object").await
+}
+
+async fn fresh_with(plugins: &Path, profile: &str, isolation: &str) -> Result<(Process, Manager, String)> {
+    let [profile, isolation] = [format!("--profile={profile}"), format!("--isolation={isolation}")];
+    let args = ["host".as_ref(), profile.as_ref(), isolation.as_ref(), "--plugins".as_ref(), plugins.as_os_str()];
     let (host, ready): (_, HostReady) = Process::start(&args)?;
     let manager = connect(&ready.quic).await?;
     manager.create("Lock", ()).await?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use serde::{Deserialize, Serialize};
-use steward_host::guest::{CompileLimits, Compiler, GuestConfig, Guests, Profile};
+use steward_host::guest::{CompileLimits, Compiler, GuestConfig, Guests, Isolation, Profile};
 use steward_host::{AuthKey, Config, Host, Key, Limits, Registration, Role, Source, TenantConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -111,7 +111,7 @@ const USUAL: [(&str, &str); 2] = [("leaderboard", ""), ("conformance", "")];
 const LANGUAGES: [(&str, &str); 3] = [("conformance", ""), ("c", "C"), ("go", "Go")];
 
 /// A host with the built-in types and some plugins.
-pub(crate) fn host(plugins: &Path, profile: Profile, languages: bool) -> Result<()> {
+pub(crate) fn host(plugins: &Path, profile: Profile, languages: bool, isolation: Isolation) -> Result<()> {
     let compiler = Compiler::Child { program: std::env::current_exe()?, args: vec!["compile-component".into()] };
     let config = GuestConfig::new(compiler);
     // The machine may be busy, and what is compiled is ours.
@@ -126,7 +126,7 @@ pub(crate) fn host(plugins: &Path, profile: Profile, languages: bool) -> Result<
         for offered in plugin.types() {
             let typeid = offered.info().typeid.clone();
             let source = Source::Plugin { plugin: plugin.clone(), typeid: typeid.clone() };
-            types.push(Registration::new(typeid + suffix, source));
+            types.push(Registration { isolation: Some(isolation), ..Registration::new(typeid + suffix, source) });
         }
     }
     let directory = tempfile::Builder::new().prefix("steward").tempdir()?;

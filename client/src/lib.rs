@@ -67,7 +67,7 @@ pub use owner::Owner;
 pub use proxy::{Answer, Item, Proxy};
 pub use start::{HostProcess, StartOptions};
 pub use steward_wire::auth::AuthKey;
-pub use steward_wire::describe::{MethodInfo, Param, ParamKind, TypeInfo};
+pub use steward_wire::describe::{Isolation, MethodInfo, Param, ParamKind, TypeInfo};
 pub use steward_wire::frame::Grant;
 pub use steward_wire::{Effect, Fault, Ident, Token, Value as AnyValue};
 pub use types::{

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
-use steward_wire::describe::TypeInfo;
+use steward_wire::describe::{Isolation, TypeInfo};
 use steward_wire::{Token, value};
 
 use crate::args::{Args, IntoArgs};
@@ -96,12 +96,16 @@ pub struct DeadlockLink {
 }
 
 /// How a plugin is registered by [`Manager::register_with`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RegisterOptions {
-    /// Its types become the newest versions of those that are registered.
+    /// Its types become the newest versions of those that are registered: every object moves with its next call.
     pub replaces: bool,
+    /// Only this type of the plugin. `None`: all.
+    pub typeid: Option<String>,
     /// Bytes of memory that an object may have; what the component starts with, if that is more. `None`: what the host gives.
     pub memory_bytes: Option<u64>,
+    /// What keeps their objects apart. `None`: what did so before, where a type is replaced; else [`Isolation::Object`].
+    pub isolation: Option<Isolation>,
 }
 
 /// What became of one type of a plugin that was registered or replaced.
@@ -158,8 +162,12 @@ pub struct PluginVersion {
     pub sha256: String,
     /// Its objects can be saved and loaded.
     pub saves: bool,
+    /// What keeps its objects apart.
+    pub isolation: Isolation,
     /// Objects of this version.
     pub objects: u64,
+    /// Sandboxes that shared objects lie in; 0 where each has its own.
+    pub shards: u64,
 }
 
 /// Bytes of a component that go in one frame: beside them, small calls have their turn.
@@ -375,21 +383,28 @@ impl Manager {
     /// registered: every object moves with its next call. Uploads the component first.
     ///
     /// # Errors
-    /// Refused: `Denied` without the role admin, `BadPlugin` if the component is not accepted, `Taken` if a name is,
-    /// `Busy` (retryable) while another one is being compiled, `Unsupported` by a host that takes no plugins.
+    /// As [`Manager::register_with`].
     pub async fn register(&self, component: &[u8], replaces: bool) -> Result<Vec<Registered>, Error> {
         self.register_with(component, RegisterOptions { replaces, ..RegisterOptions::default() }).await
     }
 
-    /// As [`Manager::register`], with what else may be chosen.
+    /// As [`Manager::register`], with what whoever registers the plugin chooses.
     ///
     /// # Errors
-    /// As [`Manager::register`]; `BadPlugin`, too, if the host gives no object so much memory.
+    /// Refused: `Denied` without the role admin, `BadPlugin` if the component is not accepted, `Taken` if a name is,
+    /// `UnknownType` if the plugin lacks the type, `BadRegistration` if objects are to share that do not save,
+    /// `Busy` (retryable) while another one is being compiled, `Unsupported` by a host that takes no plugins.
     pub async fn register_with(&self, component: &[u8], options: RegisterOptions) -> Result<Vec<Registered>, Error> {
-        let RegisterOptions { replaces, memory_bytes } = options;
+        let RegisterOptions { replaces, typeid, memory_bytes, isolation } = options;
         let mut args = Args::new().arg(&self.upload(component).await?);
+        if let Some(typeid) = &typeid {
+            args = args.keyword("typeid", typeid);
+        }
         if let Some(bytes) = memory_bytes {
             args = args.keyword("memory_bytes", &bytes);
+        }
+        if let Some(isolation) = isolation {
+            args = args.keyword("isolation", &isolation);
         }
         self.host_proxy().call(if replaces { "replace" } else { "register" }, args).await
     }

@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release --example guest_cost -- target/plugins/leaderboard.wasm Leaderboard top --int 3 --profile dense --objects
 //! 100000`: makes so many objects of the type, calls the method once on each, then many times on one, then on all in turn.
+//! `--isolation shared` puts many in one Store, and measures what a trap costs there, if `--traps` names a method that does.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use rustix::time::{ClockId, clock_gettime};
-use steward_host::guest::{Birth, Compiler, GuestConfig, Guests, LoadOptions, Profile};
+use steward_host::guest::{Birth, Compiler, GuestConfig, Guests, Isolation, LoadOptions, Profile, Releases};
 use steward_objects::{Args, Call, Ident, Input, Outbox, Owner, Referent};
 use steward_wire::Value;
 
@@ -34,6 +35,12 @@ struct Options {
     /// auto, fast or dense.
     #[arg(long, default_value = "auto")]
     profile: Profile,
+    /// object or shared.
+    #[arg(long, default_value = "object")]
+    isolation: Isolation,
+    /// A method that traps: what it takes to make all objects of its shard again is measured.
+    #[arg(long)]
+    traps: Option<String>,
     /// A method without arguments that waits: the step is measured once more while thousands of its calls do.
     #[arg(long)]
     parks: Option<String>,
@@ -45,7 +52,10 @@ struct Options {
 fn main() {
     let options = Options::parse();
     let objects = options.objects;
-    let objects_max = objects + u32::try_from(WARM).expect("few") + 1;
+    let objects_max = match options.isolation {
+        Isolation::Object => objects + u32::try_from(WARM).expect("few") + 1,
+        Isolation::Shared => GuestConfig::new(Compiler::InProcess).objects_max,
+    };
     let config = GuestConfig { objects_max, profile: options.profile, ..GuestConfig::new(Compiler::InProcess) };
     let guests = Guests::new(config).expect("guests can be run here");
     println!("{}", guests.memory_profile());
@@ -62,9 +72,11 @@ fn main() {
         u16::try_from(number).expect("methods are few")
     };
     let method = number(&options.method);
+    let releases = Releases::after(Vec::new(), plugin.types()[place].clone(), options.isolation);
+    let releases = releases.expect("objects of TYPEID may be kept apart like that");
     let create = |ident| {
         let birth = Birth { tenant: "default", ident: Ident(ident), now_ms: 0, seed: 0 };
-        plugin.create(place, Args::none(), birth, &mut Outbox::new(1)).expect("the object is made")
+        releases.create(Args::none(), birth, &mut Outbox::new(1)).expect("the object is made")
     };
     let arguments =
         options.int.map(|int| Value::List(vec![Value::List(vec![Value::Int(int)]), Value::Map(Vec::new())]).to_vec());
@@ -116,6 +128,19 @@ fn main() {
         let beside = hot(|id| call(&mut kept[0], 3_000_000 + id, method, args()));
         println!("step beside {PARKED} parked: {beside:.0} ns, {:.2}x of {alone:.0} ns", beside / alone);
     }
+    if let Some(traps) = &options.traps {
+        let shards = releases.report().versions[0].shards.max(1);
+        let each = kept.len() / shards;
+        let started = cpu();
+        call(&mut kept[0], 4_000_000, number(traps), args());
+        let trapped = cpu() - started;
+        kept.iter_mut().take(each).for_each(|referent| assert_eq!(call(referent, 4_000_001, method, args()), 1));
+        let (traps, recovered) = (releases.report().traps, releases.report().recovered);
+        assert!(traps > 0, "METHOD traps");
+        println!("trap: {trapped:?}; with all of its shard called once more: {:?}", cpu() - started);
+        println!("made again: {recovered} objects");
+    }
+    println!("shards: {}", releases.report().versions[0].shards);
     let started = cpu();
     drop(kept);
     println!("drop: {:?} each", (cpu() - started) / objects);

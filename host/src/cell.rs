@@ -368,6 +368,14 @@ impl Cell {
         inbox.busy = true;
         drop(inbox);
         let mut core = self.core.lock();
+        if core.referent.is_busy() {
+            // A guest of its shard runs on another thread. Those of the pool may wait for it; this one has others to serve.
+            drop(core);
+            self.tenant.budget.charge(work.bytes());
+            // Before what has come since the turn was taken.
+            self.inbox.lock().others.get_or_insert_default().queue.push_front(work.into_owned());
+            return self.continue_on_pool();
+        }
         OUTBOX.with_borrow_mut(|out| self.turn(&mut core, work, out));
         drop(core);
         self.drain(STEPS_PER_TURN);

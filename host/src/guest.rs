@@ -5,8 +5,8 @@
 //! that traps, runs past its deadline or breaks the rules loses that one call, and
 //! harms nothing else: its object is made again as it was ([`Releases`] moves it to newer versions, too).
 //!
-//! * Every object has a Store of its own: a trap ends that object only, its memory is counted and freed with it,
-//!   and freeing it runs no guest code.
+//! * Every object has a Store of its own, so that a trap ends that object's guest only, its memory is counted and freed with it,
+//!   and freeing it runs no guest code; or many objects of a type share one ([`Isolation`]).
 //! * Guests are called synchronously and through typed bindings. Waiting is data ([`crate`]'s cells park calls),
 //!   never a suspended stack.
 //! * A guest sees the time and a seed that its input carries, and can write to the log. It has no clock, no randomness,
@@ -27,6 +27,7 @@ mod object;
 mod placement;
 mod releases;
 mod rules;
+mod shard;
 mod slab;
 mod traps;
 
@@ -37,6 +38,7 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use steward_objects::{Args, Fault, Ident, Outbox, Referent};
+pub use steward_wire::describe::Isolation;
 use steward_wire::describe::TypeInfo;
 use wasmtime::component::{HasSelf, Linker};
 
@@ -46,7 +48,7 @@ pub use describe::{BadDescription, DescribeLimits};
 pub use engine::{Layout, MemoryProfile, Profile};
 pub use object::{Object, Saved};
 pub use placement::Placement;
-pub use releases::{Release, Releases, ReleasesReport, TooManyMethods, VersionReport};
+pub use releases::{Release, ReleaseError, Releases, ReleasesReport, VersionReport};
 
 use artefact::{Artefact, Cache};
 use clock::Clock;
@@ -77,8 +79,8 @@ pub struct GuestConfig {
     pub step_cpu_ms: u64,
     /// How the memories of objects are laid out.
     pub profile: Profile,
-    /// Bytes of one object's linear memory; [`LoadOptions`] and the dense layout's classes may allow a plugin's less. Growing
-    /// beyond them fails inside the guest.
+    /// Bytes of the linear memory of one object, or of those that share a Store; [`LoadOptions`] and the dense layout's classes may
+    /// allow a plugin's less. Growing beyond them fails inside the guest.
     pub memory_bytes_max: usize,
     /// Elements of one table. Growing beyond them fails inside the guest.
     pub table_elements_max: usize,
@@ -88,9 +90,11 @@ pub struct GuestConfig {
     pub tables_max: u32,
     /// Bytes of stack that a guest's calls may use. Recursing beyond them traps.
     pub wasm_stack_bytes: usize,
-    /// Objects of plugins at the same time, in the whole host; creating more is refused. The machine may allow
-    /// fewer: see [`Guests::memory_profile`].
+    /// Objects of plugins at the same time, in the whole host; creating more is refused. Those that share a Store count as one. The
+    /// machine may allow fewer: see [`Guests::memory_profile`].
     pub objects_max: u32,
+    /// Objects that may share a Store, where a type's objects share. The next one gets another Store.
+    pub shard_objects_max: u32,
     /// Calls that one object may leave unanswered; more are refused.
     pub parked_max: usize,
     /// Tokens that one object may hold, each as often as it is stored. Holding more is a trap.
@@ -105,7 +109,7 @@ pub struct GuestConfig {
     pub log_line_bytes_max: usize,
     /// Bytes that one step may log; what is more is dropped and counted.
     pub log_step_bytes_max: usize,
-    /// Bytes that one object may log within a minute; what is more is dropped and counted.
+    /// Bytes that one object, or those that share a Store, may log within a minute; what is more is dropped and counted.
     pub log_minute_bytes_max: usize,
     /// Bounds of what a plugin says of itself.
     pub describe_limits: DescribeLimits,
@@ -130,6 +134,7 @@ impl GuestConfig {
             tables_max: 4,
             wasm_stack_bytes: 512 << 10,
             objects_max: 12_000,
+            shard_objects_max: 1_024,
             parked_max: 10_000,
             tokens_held_max: 65_536,
             invokes_max: 1_000,
@@ -237,7 +242,7 @@ struct Runtime {
     cache: Option<Cache>,
     profile: MemoryProfile,
     config: GuestConfig,
-    /// Objects that have a guest.
+    /// Stores of objects.
     objects: AtomicU32,
 }
 
@@ -248,7 +253,7 @@ impl Runtime {
     }
 }
 
-/// The place of one object among those that the machine has room for. The pool has some more, for guests that take the
+/// The place of one Store among those that the machine has room for. The pool has some more, for guests that take the
 /// place of another one while it is still there.
 struct Slot(Arc<Runtime>);
 
@@ -406,7 +411,7 @@ impl Runtime {
 /// What whoever registers a plugin chooses for its objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// Bytes of linear memory that one object may have; what the component declares at its start, if that is more. `None`: in the
+    /// Bytes of linear memory that one object, or those that share a Store, may have; what the component declares at its start, if that is more. `None`: in the
     /// fast layout [`GuestConfig::memory_bytes_max`], in the dense one what the smallest class allows that holds twice the start.
     pub memory_bytes: Option<usize>,
 }
@@ -502,6 +507,17 @@ impl PluginType {
     /// Whether its objects can be saved and loaded.
     pub fn saves(&self) -> bool {
         self.saves
+    }
+
+    /// Whether its objects can be kept apart like this.
+    ///
+    /// # Errors
+    /// [`ReleaseError::DoesNotSave`] if they are to share.
+    pub fn may_be(&self, isolation: Isolation) -> Result<(), ReleaseError> {
+        if isolation == Isolation::Shared && !self.saves {
+            return Err(ReleaseError::DoesNotSave { typeid: self.info.typeid.clone() });
+        }
+        Ok(())
     }
 
     /// Where its steps should run.

@@ -13,7 +13,7 @@ use steward_wire::{Fault, frame, value};
 
 use crate::budget::{Budget, Charge};
 use crate::cell::{Answer, ReplyTo};
-use crate::guest::{GuestConfig, GuestError, Guests, LoadOptions, Plugin};
+use crate::guest::{GuestConfig, GuestError, Guests, Isolation, LoadOptions, Plugin};
 use crate::registry::{PluginReport, RegisterError, Registered, Registration, Source};
 use crate::session::Session;
 use crate::tenant::Tenant;
@@ -57,6 +57,8 @@ pub struct InstallOptions {
     pub replaces: bool,
     /// As [`LoadOptions::memory_bytes`].
     pub memory_bytes: Option<usize>,
+    /// What keeps their objects apart. `None`: what did so before, where a type is replaced; else [`Isolation::Object`].
+    pub isolation: Option<Isolation>,
 }
 
 /// Why a plugin is not registered.
@@ -117,7 +119,7 @@ pub(crate) fn install(
     options: InstallOptions,
 ) -> Result<Vec<Registered>, InstallError> {
     // What memory its objects have was decided when it was loaded.
-    let InstallOptions { typeid, name, exposed, replaces, memory_bytes: _ } = options;
+    let InstallOptions { typeid, name, exposed, replaces, memory_bytes: _, isolation } = options;
     let offered = plugin.types().iter().map(|offered| &offered.info().typeid);
     let chosen: Vec<&String> =
         offered.filter(|offered| typeid.as_ref().is_none_or(|typeid| typeid == *offered)).collect();
@@ -131,7 +133,7 @@ pub(crate) fn install(
     let registration = |offered: &String| {
         let source = Source::Plugin { plugin: plugin.clone(), typeid: offered.clone() };
         let typeid = name.as_ref().unwrap_or(offered);
-        Registration { exposed: exposed.clone(), ..Registration::new(typeid, source) }
+        Registration { exposed: exposed.clone(), isolation, ..Registration::new(typeid, source) }
     };
     let registered = tenant.registry.install(chosen.into_iter().map(registration).collect(), replaces)?;
     for Registered { typeid, from, to, will_move, will_stay, note } in &registered {
@@ -227,8 +229,9 @@ impl Wanted {
             Param::optional("name", "str", "None"),
             Param::optional("exposed", "list[str]", "None"),
             Param::optional("memory_bytes", "int", "None"),
+            Param::optional("isolation", "str", "None"),
         ];
-        let [component, typeid, name, exposed, memory_bytes] = args.bind::<5>(method, &params)?;
+        let [component, typeid, name, exposed, memory_bytes, isolation] = args.bind::<6>(method, &params)?;
         let component = component.unwrap_or_default();
         let component = match (Reader::new(component).bytes(), Reader::new(component).u64()) {
             (Ok(bytes), _) => Component::Bytes(bytes.to_vec()),
@@ -239,6 +242,9 @@ impl Wanted {
             typeid: decode("typeid", "str", typeid)?,
             name: decode("name", "str", name)?,
             exposed: decode("exposed", "a list of str", exposed)?,
+            isolation: decode::<String>("isolation", "str", isolation)?
+                .map(|name| name.parse().map_err(|error| Fault::raised("ValueError", format!("isolation: {error}"))))
+                .transpose()?,
             replaces: method == "replace",
             memory_bytes: decode("memory_bytes", "a number of bytes", memory_bytes)?,
         };

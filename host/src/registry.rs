@@ -12,7 +12,7 @@ use steward_wire::frame::Method as MethodRef;
 use steward_wire::{Fault, Ident};
 
 use crate::calls::Waits;
-use crate::guest::{Plugin, PluginType, Releases, ReleasesReport, TooManyMethods};
+use crate::guest::{Isolation, Plugin, PluginType, ReleaseError, Releases, ReleasesReport};
 
 /// Makes an object in the embedder's own Rust. It runs on the thread of whoever creates; it must not block.
 pub type Constructor = Arc<dyn Fn(Args<'_>, &mut Outbox) -> Result<Box<dyn Referent>, Fault> + Send + Sync>;
@@ -55,12 +55,21 @@ pub struct Registration {
     pub method_to_typeid: Vec<(String, String)>,
     /// Clients may create objects; otherwise they only come from `method_to_typeid`.
     pub create_method: bool,
+    /// What keeps a plugin's objects apart. `None`: what did so before, where the type is replaced; else [`Isolation::Object`].
+    pub isolation: Option<Isolation>,
 }
 
 impl Registration {
     /// Everything exposed, nothing wrapped.
     pub fn new(typeid: impl Into<String>, source: Source) -> Self {
-        Self { typeid: typeid.into(), source, exposed: None, method_to_typeid: Vec::new(), create_method: true }
+        Self {
+            typeid: typeid.into(),
+            source,
+            exposed: None,
+            method_to_typeid: Vec::new(),
+            create_method: true,
+            isolation: None,
+        }
     }
 }
 
@@ -95,9 +104,12 @@ pub enum RegisterError {
     /// The types of a tenant are too many, those that were removed included: their methods keep their numbers.
     #[error("the tenant has had {TYPES_MAX} types, its limit")]
     TooManyTypes,
-    /// The versions of a type have too many methods.
+    /// Only objects of plugins can share a Store.
+    #[error("typeid `{0}` is not a plugin's, so its objects need no isolation")]
+    NothingToIsolate(String),
+    /// It cannot be a version of the type: it has too many methods, or it does not save and its objects are to share.
     #[error(transparent)]
-    TooManyMethods(#[from] TooManyMethods),
+    Release(#[from] ReleaseError),
 }
 
 /// Names that a tenant's types may have had.
@@ -191,7 +203,10 @@ impl Type {
         types: &HashMap<String, Arc<Type>>,
         earlier: Vec<MethodInfo>,
     ) -> Result<Self, RegisterError> {
-        let Registration { typeid, source, exposed, method_to_typeid, create_method } = registration;
+        let Registration { typeid, source, exposed, method_to_typeid, create_method, isolation } = registration;
+        if isolation.is_some() && !matches!(source, Source::Plugin { .. }) {
+            return Err(RegisterError::NothingToIsolate(typeid));
+        }
         let mut creatable = create_method;
         let (info, origin, methods) = match source {
             Source::Builtin(name) => {
@@ -209,7 +224,7 @@ impl Type {
             Source::Plugin { plugin, typeid: name } => {
                 let offered = plugin.types().iter().find(|offered| offered.info().typeid == name);
                 let offered = offered.ok_or(RegisterError::UnknownSource(name))?.clone();
-                let releases = Releases::after(earlier, offered)?;
+                let releases = Releases::after(earlier, offered, isolation.unwrap_or_default())?;
                 (releases.newest().info().clone(), Origin::Plugin(releases), Vec::new())
             }
             Source::Constructor(info, constructor) => (info, Origin::Constructor(constructor), Vec::new()),
@@ -430,11 +445,13 @@ impl Registry {
         for registration in &registrations {
             let Some(known) = state.types.get(&registration.typeid) else {
                 state.check(registration)?;
+                let isolation = registration.isolation.unwrap_or_default();
+                offered(registration)?.may_be(isolation)?;
                 continue;
             };
             match &known.origin {
                 _ if !replaces => return Err(RegisterError::Taken(registration.typeid.clone())),
-                Origin::Plugin(releases) => releases.check(offered(registration)?)?,
+                Origin::Plugin(releases) => releases.check(offered(registration)?, registration.isolation)?,
                 _ => return Err(RegisterError::NotAPlugins(registration.typeid.clone())),
             }
         }
@@ -525,7 +542,7 @@ impl State {
             let count = if version.saves && offered.saves() { &mut will_move } else { &mut will_stay };
             *count += version.objects;
         }
-        let newest = releases.replace(offered.clone());
+        let newest = releases.replace(offered.clone(), registration.isolation)?;
         let face = Face::new(&typeid, newest.info().clone(), Vec::new(), true, Some(offered.clone()));
         kind.show(face);
         for single in self.types.values() {

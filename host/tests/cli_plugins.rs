@@ -47,8 +47,11 @@ fn plugin_is_registered_replaced_and_removed_while_the_host_runs() {
     let listed = home.done(&["plugins"]);
     let digest = |line: &str| line.split('\t').nth(2).unwrap().to_owned();
     let listed: Vec<String> = listed.lines().map(|line| line.replace(&digest(line), "…")).collect();
-    let expected =
-        ["Changeling\t2.0.7001\t…\t1\t1\t0\t0", "Stone\t2.0.7001\t…\t0\t0\t0\t0", "Stone\t1.0.7001\t…\t1\t\t\t"];
+    let expected = [
+        "Changeling\t2.0.7001\t…\tobject\t1\t1\t0\t0",
+        "Stone\t2.0.7001\t…\tobject\t0\t0\t0\t0",
+        "Stone\t1.0.7001\t…\tobject\t1\t\t\t",
+    ];
     assert_eq!(listed, expected);
     let types = home.done(&["types"]);
     for expected in ["Changeling\t1\t1\t1\t", "Stone\t1\t0\t0\t", "Queue\t0\t\t\t"] {
@@ -111,6 +114,38 @@ fn doctor_says_what_the_system_s_limits_mean_and_changes_nothing() {
     };
     assert!(detail("vm.max_map_count").contains(" objects of plugins laid out fast"), "{findings}");
     assert!(detail("memlock").contains("a host locks none"), "{findings}");
+}
+
+/// Where it is registered, and where a host is started with it.
+#[test]
+fn objects_of_a_type_share_where_they_are_registered_so() {
+    let home = Home::new();
+    let component = component("changeling");
+    let component = component.to_str().unwrap();
+    let host = home.serve(&["--plugin", component, "--isolation", "Changeling=shared"]);
+    home.done(&["call", "Changeling/ada", "add", "4"]);
+    home.done(&["call", "Changeling/grace", "add", "7"]);
+    home.fails(&["call", "ada", "trap", "1"], 3, "had no effect");
+    assert_eq!(
+        (home.done(&["call", "ada", "sum"]), home.done(&["call", "grace", "sum"])),
+        ("4\n".into(), "7\n".into())
+    );
+    let report: serde_json::Value = serde_json::from_str(&home.done(&["plugins", "--json"])).unwrap();
+    let version = &report[0]["versions"][0];
+    assert_eq!((version["isolation"].as_str(), version["objects"].as_u64()), (Some("shared"), Some(2)), "{report}");
+    assert_eq!(version["shards"], 1, "{report}");
+
+    let refused = "`Stone` does not save, so its objects cannot share";
+    home.fails(&["register", component, "--replace", "--isolation", "shared"], 3, refused);
+    home.fails(&["register", component, "--isolation", "both"], 2, "`both` is none of object, shared");
+    let args = ["register", component, "--replace", "--type", "Changeling", "--isolation", "object"];
+    assert_eq!(home.done(&args), "Changeling 1.0.7001 → 1.0.7001: 2 objects will move\n");
+    assert_eq!(home.done(&["call", "grace", "sum"]), "7\n");
+    assert!(home.done(&["plugins"]).lines().next().unwrap().contains("\tobject\t1\t"));
+    drop(host);
+    let unknown = ["serve", "--plugin", component, "--isolation", "Changelings=shared"];
+    home.fails(&unknown, 2, "did you mean `Changeling`?");
+    home.fails(&["serve", "--plugin", component, "--isolation", "Stone=shared"], 3, refused);
 }
 
 /// A plugin of this checkout.

@@ -30,6 +30,12 @@ pub trait Referent: Send {
     fn holder(&self) -> Option<Owner> {
         None
     }
+
+    /// Whether a step at this moment would wait for one of another referent: they share something. Whoever must not wait
+    /// has the step taken elsewhere.
+    fn is_busy(&self) -> bool {
+        false
+    }
 }
 
 /// Number of a call within its cell; never reused there.

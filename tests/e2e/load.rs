@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use steward_client::Manager;
+use steward_client::{Isolation, Manager, RegisterOptions};
 use steward_test_support::{TestHost, component, soon, version};
 
 /// How much of everything.
@@ -15,6 +15,8 @@ pub(crate) struct Load {
     pub(crate) objects: usize,
     /// Calls that each client makes at least, and those between two replacements.
     pub(crate) calls: usize,
+    /// What keeps the objects apart.
+    pub(crate) isolation: Isolation,
 }
 
 /// What was seen.
@@ -25,14 +27,25 @@ pub(crate) struct Seen {
     pub(crate) moved: u64,
 }
 
+/// Registers the changeling's one type whose objects may share.
+///
+/// # Panics
+/// If it is not accepted.
+pub(crate) async fn register_changeling(admin: &Manager, component: &[u8], isolation: Isolation) {
+    let typeid = Some("Changeling".to_owned());
+    let options = RegisterOptions { typeid, isolation: Some(isolation), ..RegisterOptions::default() };
+    admin.register_with(component, options).await.expect("the plugin is accepted");
+}
+
 /// Calls objects of a type that is replaced three times meanwhile, each with a call that waits through all of it.
 ///
 /// # Panics
 /// If a call is lost, fails or is executed twice.
-pub(crate) async fn run(host: &TestHost, address: &str, Load { clients, objects, calls }: Load) -> Seen {
+pub(crate) async fn run(host: &TestHost, address: &str, load: Load) -> Seen {
+    let Load { clients, objects, calls, isolation } = load;
     let changeling = component("changeling");
     let admin = host.connect(address).await;
-    admin.register(&changeling, false).await.expect("the plugin is accepted");
+    register_changeling(&admin, &changeling, isolation).await;
     let mut proxies = Vec::new();
     let mut waits = Vec::new();
     for number in 0..objects {

@@ -64,3 +64,37 @@ pub enum ParamKind {
     /// `**kwargs`: all further keywords.
     Keywords,
 }
+
+/// What keeps the objects of a plugin's type apart. Chosen where it is registered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Each has a Store: a trap, and all memory, is one object's affair.
+    #[default]
+    Object,
+    /// Many lie in one Store, with one memory and one sandbox for all, and cost little. For types that save: a trap costs its call, and
+    /// each of the others is made again with its next one. Tenants never share.
+    Shared,
+}
+
+impl std::fmt::Display for Isolation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Object => "object",
+            Self::Shared => "shared",
+        })
+    }
+}
+
+/// By the names that people give: `object`, `shared`.
+impl std::str::FromStr for Isolation {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "object" => Ok(Self::Object),
+            "shared" => Ok(Self::Shared),
+            _ => Err(format!("`{name}` is none of object, shared")),
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use steward_client::{RegisterOptions, Registered};
+use steward_client::{Isolation, RegisterOptions, Registered};
 
 use super::connect::Connect;
 use super::failure::{Failure, Outcome};
@@ -28,6 +28,15 @@ pub(crate) struct Register {
     #[arg(long, value_name = "BYTES", value_parser = plugins::memory_bytes)]
     memory_bytes: Option<usize>,
 
+    /// Registers this type only.
+    #[arg(long = "type", value_name = "TYPE")]
+    typeid: Option<String>,
+
+    /// What keeps objects apart: a sandbox for each (object), or one for many (shared), which takes little memory and types that
+    /// save. [default: object; with --replace, as it was]
+    #[arg(long, value_name = "object|shared")]
+    isolation: Option<Isolation>,
+
     #[command(flatten)]
     pub(crate) format: Format,
 
@@ -39,14 +48,16 @@ const REGISTER: &str = "\
 Examples:
   steward register limiter.wasm
   steward register limiter.wasm --memory-bytes 1048576
-  steward register limiter.wasm --replace -c prod";
+  steward register limiter.wasm --replace -c prod
+  steward register board.wasm --isolation shared      # a million of them";
 
 impl Register {
     pub(crate) fn run(self) -> Outcome {
-        let Self { plugin, replace, memory_bytes, format, connect } = self;
-        let options = RegisterOptions { replaces: replace, memory_bytes: memory_bytes.map(|bytes| bytes as u64) };
+        let Self { plugin, replace, memory_bytes, typeid, isolation, format, connect } = self;
+        let memory_bytes = memory_bytes.map(|bytes| bytes as u64);
         let component = std::fs::read(&plugin).map_err(|error| plugins::unreadable(&plugin, &error))?;
         let registered = connect.run(async |manager| {
+            let options = RegisterOptions { replaces: replace, typeid, memory_bytes, isolation };
             manager.register_with(&component, options).await.map_err(|error| {
                 let failure = Failure::from(error);
                 match () {

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use steward_client::context::{Context, Contexts, DEFAULT, read_key, write_key};
 use steward_client::{AnyValue as Value, Args, IntoArgs as _};
-use steward_host::guest::{LoadOptions, Profile};
+use steward_host::guest::{Isolation, LoadOptions, Profile};
 use steward_host::{
     AuthKey, Config, Host, Key, LazyGuests, Limits, RegisterError, Registration, Role, Source, StartError, TenantConfig,
 };
@@ -95,6 +95,11 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "TYPE=SOURCE", help_heading = "Types")]
     register: Vec<Named>,
 
+    /// What keeps the objects of a plugin's type apart: `Leaderboard=shared` puts many in one sandbox, which takes little memory and a type
+    /// that saves. [default: object, a sandbox for each]
+    #[arg(long, value_name = "TYPE=object|shared", help_heading = "Types")]
+    isolation: Vec<Named>,
+
     /// Registers one object for everybody: `get_queue=Queue`, with arguments as JSON `get_queue=Queue[100]`.
     #[arg(long, value_name = "NAME=TYPE", help_heading = "Types")]
     singleton: Vec<Named>,
@@ -132,6 +137,7 @@ Examples:
   steward serve
   steward serve --plugin limiter.wasm --objects-max 50000
   steward serve --plugin limiter.wasm --plugin cache.wasm --plugin-memory-bytes cache.wasm=16777216
+  steward serve --plugin board.wasm --isolation Leaderboard=shared --objects-max 1000000
   steward serve --quic 0.0.0.0:7777 --no-unix --tenant acme --context acme
   steward serve --register Jobs=Queue --singleton 'get_queue=Queue[100]'
 
@@ -145,8 +151,8 @@ struct LimitFlags {
     #[arg(long, env = "STEWARD_OBJECTS_MAX", value_name = "N")]
     objects_max: Option<usize>,
 
-    /// Bytes that a tenant may keep: stored items, replies that are not acknowledged, calls that wait for a busy object, memory that
-    /// objects of plugins have asked for and by which they are made again, components that are uploaded.
+    /// Bytes that a tenant may keep: stored items, replies that are not acknowledged, calls that wait for a busy object, components
+    /// that are uploaded.
     #[arg(long, env = "STEWARD_TENANT_BYTES_MAX", value_name = "BYTES")]
     tenant_bytes_max: Option<u64>,
 
@@ -397,6 +403,17 @@ impl Serve {
                 },
             };
             types.push(Registration::new(name, source));
+        }
+        for Named { name, source } in &self.isolation {
+            let isolation: Isolation =
+                source.parse().map_err(|error| Failure::usage(format!("--isolation: {error}")))?;
+            let known = types.iter().map(|kind| kind.typeid.clone()).collect::<Vec<_>>();
+            let Some(kind) = types.iter_mut().find(|kind| kind.typeid == *name) else {
+                let hint = did_you_mean(name, known.iter().map(|known| &**known));
+                let hint = hint.unwrap_or_else(|| "name a type that --plugin or --register brings".into());
+                return Err(Failure::usage(format!("--isolation: no plugin's type is called `{name}`")).hint(hint));
+            };
+            kind.isolation = Some(isolation);
         }
         for Named { name, source } in &self.singleton {
             let (typeid, args) = match source.find('[') {

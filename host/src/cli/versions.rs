@@ -34,14 +34,16 @@ impl Versions {
             let mut rows = Vec::new();
             for version in plugin.versions.iter().rev() {
                 let (typeid, source) = (plugin.typeid.clone(), version.plugin.clone());
-                let mut row = vec![typeid, version.version.clone(), source, version.objects.to_string()];
+                let (isolation, objects) = (version.isolation.to_string(), version.objects.to_string());
+                let mut row = vec![typeid, version.version.clone(), source, isolation, objects];
                 row.extend(std::mem::take(&mut happened));
                 rows.push(row);
             }
             rows
         };
         let rows: Vec<_> = plugins.iter().flat_map(rows).collect();
-        format.table(&["type", "version", "plugin", "objects", "traps", "poisoned", "not moved"], &rows, &plugins)?;
+        let header = ["type", "version", "plugin", "isolation", "objects", "traps", "poisoned", "not moved"];
+        format.table(&header, &rows, &plugins)?;
         Ok(ExitCode::SUCCESS)
     }
 }

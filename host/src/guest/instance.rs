@@ -1,128 +1,79 @@
-//! A running guest: its Store, what it may use, and how it is entered.
+//! A Store with running guests: what they may use, and how they are entered.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use steward_objects::{Fault, Ident};
-use wasmtime::component::ResourceAny;
+use steward_objects::Ident;
 use wasmtime::{Engine, PoolConcurrencyLimitError, ResourceLimiter, Store, Trap, UpdateDeadline};
 
 use super::bindings::exports::steward::plugin::referent::Made;
 use super::bindings::steward::plugin::{host, types as wit};
 use super::bindings::{self, PluginPre};
 use super::{PluginType, Runtime, slab};
-use crate::budget::Budget;
 
 /// Bytes that a guest may hand over in one go besides a reply of the greatest length.
 const HANDOVER_SPARE_BYTES: usize = 1 << 20;
 
-/// A guest that can be entered. Dropped as soon as it has trapped: its Store lets nobody in again.
-pub(super) struct Guest {
+/// A Store in which objects live, and the plugin's instance in it once there is one. Dropped as soon as a guest in it has trapped:
+/// nobody is let in again.
+pub(super) struct Instance {
     store: Store<Inside>,
-    plugin: bindings::Plugin,
-    object: ResourceAny,
+    plugin: Option<bindings::Plugin>,
+    /// Bytes of memory that it started with.
+    start_bytes: usize,
 }
 
 /// When the running minute of logging began, and how many bytes were logged since.
 pub(super) type LogMinute = (u64, usize);
 
-/// Why there is no guest.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum NotMade {
-    /// Its constructor, or `load`, raised.
-    #[error("{}: {}", .0.kind, .0.message)]
-    Raised(wit::Fault),
-    /// The pool has no room for another guest.
-    #[error("there is no room for another guest")]
-    NoRoom,
-    /// Its tenant may not keep the memory that it asked for.
-    #[error("{}", .0.message)]
-    OverQuota(Fault),
-    /// It trapped or was cut.
-    #[error("{0}")]
-    Trapped(String),
+/// On whose behalf a Store is entered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) ident: Ident,
+    pub(super) now_ms: u64,
+    /// What the guest logs is dropped: it is stepped with what another one was stepped with, which has said it.
+    pub(super) muted: bool,
 }
 
-impl Guest {
-    /// Makes an object from a constructor's arguments. Beside it, the idents that it stores. `budget`: as
-    /// [`Guest::limit_to`].
-    pub(super) fn create(
-        kind: &PluginType,
-        ident: Ident,
-        args: &[u8],
-        context: &wit::Context,
-        budget: Option<Arc<Budget>>,
-    ) -> Result<(Self, Vec<u64>), NotMade> {
-        Self::make(kind, ident, context, budget, |store, plugin| {
-            let referent = plugin.steward_plugin_referent();
-            referent.object().call_create(store, &kind.info.typeid, &args.to_vec(), context)
-        })
+impl Instance {
+    /// A Store that nobody has entered, in which this many objects may be.
+    pub(super) fn new(kind: &PluginType, objects_max: usize, log_minute: LogMinute) -> Self {
+        let store = Inside::store(kind.pre.engine(), Arc::clone(&kind.who), objects_max, log_minute);
+        Self { store, plugin: None, start_bytes: 0 }
     }
 
-    /// Makes an object from what version `from` of its type has saved. Beside it, the idents that it stores.
-    pub(super) fn load(
+    /// Makes an object, and before the first one the instance that all of them live in.
+    pub(super) fn make(
+        &mut self,
         kind: &PluginType,
-        ident: Ident,
-        state: &[u8],
-        from: &str,
-        context: &wit::Context,
-    ) -> Result<(Self, Vec<u64>), NotMade> {
-        Self::make(kind, ident, context, None, |store, plugin| {
-            let referent = plugin.steward_plugin_referent();
-            referent.object().call_load(store, &kind.info.typeid, state, from, context)
-        })
-    }
-
-    fn make(
-        kind: &PluginType,
-        ident: Ident,
-        context: &wit::Context,
-        budget: Option<Arc<Budget>>,
+        entry: Entry,
         make: impl FnOnce(&mut Store<Inside>, &bindings::Plugin) -> wasmtime::Result<Result<Made, wit::Fault>>,
-    ) -> Result<(Self, Vec<u64>), NotMade> {
-        let mut store = Inside::store(kind.pre.engine(), Arc::clone(&kind.who), ident);
-        store.data_mut().is_limited = budget.is_some();
-        store.data_mut().budget = budget;
-        let made = enter(&kind.who.runtime, &mut store, context.now_ms, |store| {
-            let plugin = kind.pre.instantiate(&mut *store)?;
-            let made = make(store, &plugin)?;
-            Ok((plugin, made))
-        });
-        match made {
-            Ok((plugin, Ok(Made { object, held }))) => Ok((Self { store, plugin, object }, held)),
-            Ok((_, Err(fault))) => Err(NotMade::Raised(fault)),
-            Err(error) if is_full(&error) => Err(NotMade::NoRoom),
-            Err(_) if store.data().over_quota.is_some() => {
-                Err(NotMade::OverQuota(store.data_mut().over_quota.take().expect("just seen")))
-            }
-            Err(error) => Err(NotMade::Trapped(store.data().explain(&error))),
-        }
+    ) -> wasmtime::Result<Result<Made, wit::Fault>> {
+        let Self { store, plugin, start_bytes } = self;
+        enter(&kind.who.runtime, store, entry, |store| {
+            let plugin = match plugin {
+                Some(plugin) => plugin,
+                None => {
+                    let made = kind.pre.instantiate(&mut *store)?;
+                    *start_bytes = store.data().memory_bytes;
+                    plugin.insert(made)
+                }
+            };
+            make(store, plugin)
+        })
     }
 
-    /// Takes one turn. The error says what ended the guest.
-    pub(super) fn step(
+    /// Enters an object that was made here.
+    pub(super) fn enter<R>(
         &mut self,
         runtime: &Runtime,
-        now_ms: u64,
-        seed: u64,
-        input: &wit::Input,
-    ) -> Result<wit::Outcome, String> {
-        let Self { store, plugin, object } = self;
-        store.data_mut().is_limited = matches!(input, wit::Input::Call(_));
-        let stepped = enter(runtime, store, now_ms, |store| {
-            plugin.steward_plugin_referent().object().call_step(store, *object, now_ms, seed, input)
-        });
-        stepped.map_err(|error| store.data().explain(&error))
-    }
-
-    /// The object's state, or what it raised instead. The error says what ended the guest.
-    pub(super) fn save(&mut self, runtime: &Runtime, now_ms: u64) -> Result<Result<Vec<u8>, wit::Fault>, String> {
-        let Self { store, plugin, object } = self;
-        store.data_mut().is_limited = false;
-        let saved =
-            enter(runtime, store, now_ms, |store| plugin.steward_plugin_referent().object().call_save(store, *object));
-        saved.map_err(|error| store.data().explain(&error))
+        entry: Entry,
+        run: impl FnOnce(&mut Store<Inside>, &bindings::Plugin) -> wasmtime::Result<R>,
+    ) -> wasmtime::Result<R> {
+        let Self { store, plugin, .. } = self;
+        let plugin = plugin.as_ref().expect("an object was made here");
+        enter(runtime, store, entry, |store| run(store, plugin))
     }
 
     /// Whole ticks of CPU time that the latest entry took.
@@ -130,37 +81,26 @@ impl Guest {
         self.store.data().ticks
     }
 
-    /// From now on it gets no more memory than its tenant may keep. One that is made as its predecessor was may have what that
-    /// had, whatever the tenant keeps by now.
-    pub(super) fn limit_to(&mut self, budget: Option<Arc<Budget>>) {
-        self.store.data_mut().budget = budget;
-    }
-
-    /// Why it got no memory in its latest entry, if its tenant keeps too much.
-    pub(super) fn over_quota(&self) -> Option<&Fault> {
-        self.store.data().over_quota.as_ref()
-    }
-
-    /// Bytes of memory that it has asked for since its start.
-    pub(super) fn grown_bytes(&self) -> usize {
-        self.store.data().grown_bytes
-    }
-
-    /// Drops what it logs from now on: it is stepped with what another one was stepped with, which has said it.
-    pub(super) fn mute(&mut self) {
-        self.store.data_mut().muted = true;
-    }
-
-    /// Writes what it logs again, on the account of its predecessor.
-    pub(super) fn unmute(&mut self, log_minute: LogMinute) {
-        let inside = self.store.data_mut();
-        inside.muted = false;
-        inside.log_minute = log_minute;
-    }
-
-    /// What it has logged lately.
+    /// What was logged lately.
     pub(super) fn log_minute(&self) -> LogMinute {
         self.store.data().log_minute
+    }
+
+    /// Whether the latest entry was refused memory.
+    pub(super) fn is_starved(&self) -> bool {
+        self.store.data().starved
+    }
+
+    /// Bytes of memory that it has, and whether three quarters of those that it may add are taken.
+    pub(super) fn memory(&self) -> (usize, bool) {
+        let Inside { who, memory_bytes, .. } = self.store.data();
+        let more = who.memory_bytes_max.saturating_sub(self.start_bytes);
+        (*memory_bytes, *memory_bytes > self.start_bytes + more / 4 * 3)
+    }
+
+    /// Says what ended the guest.
+    pub(super) fn explain(&self, error: &wasmtime::Error) -> String {
+        self.store.data().explain(error)
     }
 }
 
@@ -171,7 +111,7 @@ pub(super) struct Who {
     pub(super) typeid: String,
     /// Digest of the component, in hex.
     pub(super) sha256: String,
-    /// Bytes that an object's memory may have.
+    /// Bytes that the memory of a Store may have.
     pub(super) memory_bytes_max: usize,
 }
 
@@ -181,10 +121,10 @@ impl std::fmt::Debug for Who {
     }
 }
 
-/// What a Store carries besides the guest. All but `who` and `ident` belongs to the entry that runs, and is set
-/// anew by the next one.
+/// What a Store carries besides the guests. What does not outlive the entry that runs is set anew by the next one.
 pub(super) struct Inside {
     who: Arc<Who>,
+    /// The object that is entered.
     ident: Ident,
     /// CPU time of the thread at the first tick of this entry.
     cpu_at_first_tick: Option<Duration>,
@@ -192,23 +132,14 @@ pub(super) struct Inside {
     ticks: u32,
     /// The guest was refused memory.
     starved: bool,
-    /// The tenant keeps too much for it to have more memory.
-    over_quota: Option<Fault>,
-    /// Bytes of memory that it has beyond what it started with. Outlive the entry.
-    grown_bytes: usize,
-    /// How many these were when it was entered, for which the tenant is charged; and before it last grew.
-    grown_bytes_charged: usize,
-    grown_bytes_before: usize,
-    /// What its memory may not go beyond. Outlives the entry.
-    budget: Option<Arc<Budget>>,
-    /// It may be refused memory by that: calls may be, and what has happened anyway may not.
-    is_limited: bool,
+    /// Bytes of memory that there are. Outlives the entry.
+    memory_bytes: usize,
     now_ms: u64,
     logged_bytes: usize,
     log_lines_dropped: u32,
     /// Outlives the entry.
     log_minute: LogMinute,
-    /// Nothing of what it logs is written. Outlives the entry.
+    /// Nothing of what it logs is written.
     muted: bool,
 }
 
@@ -220,31 +151,26 @@ struct Cut {
 }
 
 impl Inside {
-    fn store(engine: &Engine, who: Arc<Who>, ident: Ident) -> Store<Self> {
+    fn store(engine: &Engine, who: Arc<Who>, objects_max: usize, log_minute: LogMinute) -> Store<Self> {
         let runtime = Arc::clone(&who.runtime);
         let inside = Self {
             who,
-            ident,
+            ident: Ident::HOST,
             cpu_at_first_tick: None,
             ticks: 0,
             starved: false,
-            over_quota: None,
-            grown_bytes: 0,
-            grown_bytes_charged: 0,
-            grown_bytes_before: 0,
-            budget: None,
-            is_limited: false,
+            memory_bytes: 0,
             now_ms: 0,
             logged_bytes: 0,
             log_lines_dropped: 0,
-            log_minute: (0, 0),
+            log_minute,
             muted: false,
         };
         let mut store = Store::new(engine, inside);
         store.limiter(|inside| inside);
         store.set_hostcall_fuel(runtime.config.reply_bytes_max + HANDOVER_SPARE_BYTES);
-        // One object, and what the guest's own component hands around inside.
-        store.set_max_component_handles(1_000);
+        // The objects, those of them that are yet to be dropped, and what the guest's own component hands around inside.
+        store.set_max_component_handles(1_000 + objects_max);
         store.epoch_deadline_callback(|mut store| store.data_mut().tick());
         store
     }
@@ -289,28 +215,17 @@ impl Inside {
 }
 
 impl ResourceLimiter for Inside {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let fits = desired <= self.who.memory_bytes_max;
         self.starved |= !fits;
-        self.grown_bytes_before = self.grown_bytes;
-        // From nothing, it is the memory that it starts with.
-        if !fits || current == 0 {
-            return Ok(fits);
+        if fits {
+            self.memory_bytes = desired;
         }
-        let grown_bytes = self.grown_bytes + (desired - current);
-        if let Some(budget) = self.budget.as_ref().filter(|_| self.is_limited)
-            && let Err(fault) = budget.allows(grown_bytes.saturating_sub(self.grown_bytes_charged))
-        {
-            self.over_quota = Some(fault);
-            return Ok(false);
-        }
-        self.grown_bytes = grown_bytes;
-        Ok(true)
+        Ok(fits)
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
         self.starved = true;
-        self.grown_bytes = self.grown_bytes_before;
         Ok(())
     }
 
@@ -369,15 +284,15 @@ impl host::Host for Inside {
 fn enter<R>(
     runtime: &Runtime,
     store: &mut Store<Inside>,
-    now_ms: u64,
+    Entry { ident, now_ms, muted }: Entry,
     run: impl FnOnce(&mut Store<Inside>) -> wasmtime::Result<R>,
 ) -> wasmtime::Result<R> {
     let inside = store.data_mut();
+    inside.ident = ident;
+    inside.muted = muted;
     inside.cpu_at_first_tick = None;
     inside.ticks = 0;
     inside.starved = false;
-    inside.over_quota = None;
-    inside.grown_bytes_charged = inside.grown_bytes;
     inside.now_ms = now_ms;
     inside.logged_bytes = 0;
     store.set_epoch_deadline(1);
@@ -393,16 +308,17 @@ fn enter<R>(
     result
 }
 
-/// Whether a guest was not made for want of room.
-fn is_full(error: &wasmtime::Error) -> bool {
+/// Whether an instance was not made for want of room.
+pub(super) fn is_full(error: &wasmtime::Error) -> bool {
     error.is::<PoolConcurrencyLimitError>() || error.root_cause().to_string() == slab::NO_ROOM
 }
 
 /// Asks a plugin what it offers, in a sandbox of its own. The error says what ended it.
 pub(super) fn describe(pre: &PluginPre<Inside>, who: Who) -> Result<Vec<wit::TypeInfo>, String> {
     let who = Arc::new(who);
-    let mut store = Inside::store(pre.engine(), Arc::clone(&who), Ident::HOST);
-    enter(&who.runtime, &mut store, 0, |store| {
+    let mut store = Inside::store(pre.engine(), Arc::clone(&who), 0, LogMinute::default());
+    let entry = Entry { ident: Ident::HOST, now_ms: 0, muted: false };
+    enter(&who.runtime, &mut store, entry, |store| {
         let plugin = pre.instantiate(&mut *store)?;
         plugin.steward_plugin_referent().call_describe(store)
     })

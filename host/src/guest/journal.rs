@@ -7,20 +7,25 @@
 //! answered since stand here.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use steward_objects::{Args, Call, CallId, Effect, Fault, Input, Owner, Why};
 use steward_wire::Malformed;
 use steward_wire::cbor::{self, Reader};
 
+use super::Isolation;
 use super::bindings::steward::plugin::types as wit;
 
 /// Bytes of journal that an object may have, if it saves: then it saves and begins anew. One that does not save gives up
 /// being made again at this size.
 pub(super) const JOURNAL_BYTES_MAX: usize = 64 << 10;
 
-/// Bytes of journal that every object may have before it saves.
+/// Bytes of journal that an object of its own Store may have before it saves: little beside the Store.
 const JOURNAL_BYTES_MIN: usize = 4 << 10;
+
+/// The same where objects share: a few of their calls, that they may stay small.
+const SHARED_JOURNAL_BYTES_MIN: usize = 512;
 
 /// A call that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,17 +46,32 @@ impl Waiting {
     }
 }
 
+/// When an object wishes to be woken, if it does, in no more bytes than the time has: there are many objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wish(Option<NonZeroU64>);
+
+impl Wish {
+    /// The first millisecond of the clock is as long past as the second.
+    pub(super) fn new(at_ms: Option<u64>) -> Self {
+        Self(at_ms.and_then(|at_ms| NonZeroU64::new(at_ms.max(1))))
+    }
+
+    pub(super) fn at_ms(self) -> Option<u64> {
+        self.0.map(NonZeroU64::get)
+    }
+}
+
 /// Where a journal begins.
 #[derive(Debug)]
 pub(super) struct Base {
-    /// The version that saved `item`; `None`: `item` is the constructor's arguments.
+    /// The version that saved `item`; `None`: `item` is the constructor's arguments, and empty if there are none.
     pub(super) saved_by: Option<Arc<str>>,
     pub(super) item: Box<[u8]>,
     /// When that was, and the seed that it is made from.
     pub(super) now_ms: u64,
     pub(super) seed: u64,
     /// When the object then wished to be woken.
-    pub(super) wish_ms: Option<u64>,
+    pub(super) wish: Wish,
     /// Calls up to this one, if they waited then, are brought again.
     pub(super) mark: CallId,
 }
@@ -63,7 +83,7 @@ pub(super) struct Journal {
     bytes: Vec<u8>,
     last_ms: u64,
     /// At this many bytes the object is to be saved.
-    save_at_bytes: usize,
+    save_at_bytes: u32,
     /// Whole ticks of CPU time that its steps took.
     ticks: u32,
 }
@@ -101,14 +121,19 @@ mod kind {
 
 impl Journal {
     /// An empty journal.
-    pub(super) fn new(base: Base) -> Self {
-        let save_at_bytes = (4 * base.item.len()).clamp(JOURNAL_BYTES_MIN, JOURNAL_BYTES_MAX);
+    pub(super) fn new(base: Base, isolation: Isolation) -> Self {
+        let least = match isolation {
+            Isolation::Object => JOURNAL_BYTES_MIN,
+            Isolation::Shared => SHARED_JOURNAL_BYTES_MIN,
+        };
+        let save_at_bytes = (4 * base.item.len()).clamp(least, JOURNAL_BYTES_MAX);
+        let save_at_bytes = u32::try_from(save_at_bytes).expect("the limit is far below");
         Self { last_ms: base.now_ms, base, bytes: Vec::new(), save_at_bytes, ticks: 0 }
     }
 
     /// Whether it is time for a new base: it is long, or its steps would take too long once more.
     pub(super) fn is_due(&self, ticks_max: u32) -> bool {
-        self.bytes.len() > self.save_at_bytes || self.ticks > ticks_max
+        self.bytes.len() > self.save_at_bytes as usize || self.ticks > ticks_max
     }
 
     /// The entries' bytes.
@@ -121,9 +146,10 @@ impl Journal {
         self.bytes.capacity() + self.base.item.len()
     }
 
-    /// Says that the object could not be saved: it is asked again when there is twice as much to lose.
+    /// Says that the object could not be saved: it is asked again when there is twice as much to lose, and at the limit.
     pub(super) fn put_off(&mut self) {
-        self.save_at_bytes = self.bytes.len().max(self.save_at_bytes).saturating_mul(2);
+        let twice = self.bytes.len().max(self.save_at_bytes as usize).saturating_mul(2);
+        self.save_at_bytes = u32::try_from(twice.min(JOURNAL_BYTES_MAX)).expect("the limit is far below");
         self.ticks = 0;
     }
 
@@ -313,7 +339,7 @@ mod tests {
     use super::*;
 
     fn base(item: usize) -> Base {
-        Base { saved_by: None, item: vec![0; item].into(), now_ms: 1_000, seed: 1, wish_ms: None, mark: 3 }
+        Base { saved_by: None, item: vec![0; item].into(), now_ms: 1_000, seed: 1, wish: Wish::default(), mark: 3 }
     }
 
     #[test]
@@ -330,7 +356,7 @@ mod tests {
             Recorded::Tick { now_ms: u64::MAX },
         ];
         let waiting = Waiting { method: 2, owner, seed: 5, args: b"waits".as_slice().into(), tokens: true };
-        let mut journal = Journal::new(base(10));
+        let mut journal = Journal::new(base(10), Isolation::Object);
         for (place, recorded) in (0..).zip(&inputs) {
             journal.stepped(&recorded.input(), place, u64::MAX - place, 0);
             journal.waited(place, &waiting);
@@ -346,22 +372,29 @@ mod tests {
 
     #[test]
     fn journal_is_due_at_four_times_its_state_within_bounds() {
-        let due_at = |item| {
-            let mut journal = Journal::new(base(item));
+        let due_at = |item, isolation| {
+            let mut journal = Journal::new(base(item), isolation);
             while !journal.is_due(100) {
                 journal.stepped(&Input::Tick { now_ms: 1_000 }, 0, 0, 0);
             }
             journal.len()
         };
         // An entry of a tick has 18 bytes.
+        let check = |isolation, item, expected: usize| {
+            let due_at = due_at(item, isolation);
+            assert!((expected + 1..=expected + 18).contains(&due_at), "{isolation:?}, {item}: {due_at}");
+        };
         for (item, expected) in [(0, 4_096), (1_024, 4_096), (4_096, 16_384), (1 << 20, 65_536)] {
-            assert!((expected + 1..=expected + 18).contains(&due_at(item)), "{item}: {}", due_at(item));
+            check(Isolation::Object, item, expected);
+        }
+        for (item, expected) in [(0, 512), (1_024, 4_096), (1 << 20, 65_536)] {
+            check(Isolation::Shared, item, expected);
         }
     }
 
     #[test]
     fn journal_is_due_when_its_steps_would_take_long() {
-        let mut journal = Journal::new(base(0));
+        let mut journal = Journal::new(base(0), Isolation::Object);
         journal.stepped(&Input::Tick { now_ms: 1_000 }, 0, 0, 100);
         assert!(!journal.is_due(100));
         journal.stepped(&Input::Tick { now_ms: 1_000 }, 0, 0, 1);

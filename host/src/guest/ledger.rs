@@ -6,8 +6,11 @@ use steward_objects::{Call, CallId, Ident, Input, Invocation, Outbox};
 
 use super::GuestConfig;
 use super::bindings::steward::plugin::types as wit;
-use super::journal::Waiting;
+use super::journal::{Waiting, Wish};
 use super::rules::{Arrived, Broken, check_fault, check_item, raised};
+
+/// Tokens, and how often each is stored. A tree, since most are empty: that takes next to nothing.
+pub(super) type Held = BTreeMap<Ident, usize>;
 
 /// The account of one guest.
 #[derive(Default)]
@@ -15,12 +18,12 @@ pub(super) struct Ledger {
     /// Calls that it has not answered. Most are answered by their own step and never stand here.
     pub(super) waiting: BTreeMap<CallId, Waiting>,
     /// Tokens that it stores, and how often.
-    pub(super) held: HashMap<Ident, usize>,
-    held_total: usize,
+    pub(super) held: Held,
+    held_total: u32,
     /// Calls that it asked for and that have not ended.
-    pub(super) invoked: usize,
+    pub(super) invoked: u32,
     /// When it wished to be woken.
-    pub(super) wish_ms: Option<u64>,
+    pub(super) wish: Wish,
 }
 
 impl Ledger {
@@ -57,7 +60,7 @@ impl Ledger {
         if let Some(&foreign) = outcome.held.iter().find(|ident| !known(Ident(**ident))) {
             return Err(Broken::ForeignToken(Ident(foreign)));
         }
-        let (held, limit) = (self.held_total + outcome.held.len(), config.tokens_held_max);
+        let (held, limit) = (self.held_total as usize + outcome.held.len(), config.tokens_held_max);
         if held > limit {
             return Err(Broken::TooManyHeld { held, limit });
         }
@@ -97,8 +100,8 @@ impl Ledger {
             let ident = Ident(ident);
             let gone = gone.entry(ident).or_default();
             *gone += 1;
-            let of = |held: &HashMap<Ident, usize>| held.get(&ident).copied().unwrap_or(0);
-            if *gone > of(&self.held) + of(&added) {
+            let held = self.held.get(&ident).copied().unwrap_or(0) + added.get(&ident).copied().unwrap_or(0);
+            if *gone > held {
                 return Err(Broken::ForeignToken(ident));
             }
         }
@@ -111,7 +114,7 @@ impl Ledger {
         match input {
             Input::Call(call) => asking = Some(call),
             Input::Returned { .. } => self.invoked = self.invoked.saturating_sub(1),
-            Input::Tick { .. } => self.wish_ms = None,
+            Input::Tick { .. } => self.wish = Wish::default(),
             _ => {}
         }
         let mut answered = Vec::new();
@@ -136,8 +139,8 @@ impl Ledger {
                 self.held_total -= 1;
             }
         }
-        self.invoked += outcome.invokes.len();
-        self.wish_ms = outcome.wake_at.or(self.wish_ms);
+        self.invoked = self.invoked.saturating_add(few(&outcome.invokes));
+        self.wish = Wish::new(outcome.wake_at.or(self.wish.at_ms()));
         answered
     }
 
@@ -145,8 +148,13 @@ impl Ledger {
         for &ident in held {
             *self.held.entry(Ident(ident)).or_default() += 1;
         }
-        self.held_total += held.len();
+        self.held_total = self.held_total.saturating_add(few(held));
     }
+}
+
+/// How many there are: what was checked is within its limit.
+fn few<T>(checked: &[T]) -> u32 {
+    u32::try_from(checked.len()).unwrap_or(u32::MAX)
 }
 
 /// Hands a checked outcome to the outbox, but for the tokens that it stores and lets go.

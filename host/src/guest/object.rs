@@ -1,20 +1,20 @@
 //! One object of a plugin: a guest behind the trait that built-in types have, which outlives its traps and its versions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use steward_objects::{Args, Call, CallId, Effect, Fault, Ident, Input, Outbox, Referent, Why, common};
 
 use super::bindings::steward::plugin::types as wit;
-use super::instance::{Guest, NotMade, Who};
-use super::journal::{Base, Entry, JOURNAL_BYTES_MAX, Journal, Waiting, digest};
-use super::ledger::{Ledger, emit};
+use super::instance::{Entry, Who};
+use super::journal::{self, Base, JOURNAL_BYTES_MAX, Journal, Waiting, Wish, digest};
+use super::ledger::{Held, Ledger, emit};
 use super::releases::{Release, Releases};
 use super::rules::{Arrived, Broken, check_fault, raised};
+use super::shard::{Ended, Guest, NotMade, Seat, Trap, Where, place};
 use super::traps::Traps;
-use super::{Birth, Runtime, Slot};
-use crate::budget::Budget as TenantBudget;
+use super::{Birth, Isolation, Runtime};
 
 /// Kind of the fault of a guest that trapped, was cut, or broke the rules.
 const GUEST_TRAP: &str = "GuestTrap";
@@ -32,22 +32,19 @@ pub struct Object {
     /// The newest version that it has looked at: its own, or one that it cannot move to.
     seen: u64,
     ident: Ident,
-    tenant: Box<str>,
     seed: u64,
-    guest: Result<Guest, Fault>,
-    slot: Option<Slot>,
+    /// Or what poisoned it.
+    guest: Result<Guest, Box<Fault>>,
     ledger: Ledger,
     /// By what it is made again, or why it cannot be.
     journal: Result<Journal, &'static str>,
     /// Bytes of the journal that the tally knows of.
     journal_bytes: usize,
-    /// Bytes that the tenant is charged for: the journal, and memory that the guest has asked for. What it started with is its
-    /// type's, which somebody with a key for that has registered.
-    charged_bytes: usize,
-    /// The tenant's, if there is one.
-    budget: Option<Arc<TenantBudget>>,
     traps: Option<Box<Traps>>,
 }
+
+// A million of those that share are to fit into 1 GiB, with their cells, guests, tables and references.
+const _: () = assert!(size_of::<Object>() <= 280);
 
 /// What an object was when it was saved by hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,22 +78,36 @@ impl Object {
         releases: Arc<Releases>,
         args: Args<'_>,
         birth: Birth<'_>,
-        budget: Option<Arc<TenantBudget>>,
         out: &mut Outbox,
     ) -> Result<Self, Fault> {
         let release = releases.newest();
-        let slot = slot(&release)?;
+        let typeid = &release.kind.info.typeid;
         let Birth { tenant, ident, now_ms, seed } = birth;
+        // Elsewhere a constructor that traps is its caller's affair alone.
+        let shares = release.isolation == Isolation::Shared;
+        if shares && let Some((traps, left_ms)) = release.shards.closed(now_ms) {
+            let fault = format!(
+                "constructors of `{typeid}` trapped {traps} times in a row: none is entered for another {left_ms} ms"
+            );
+            return Err(Fault::refused(GUEST_TRAP, fault).retry());
+        }
         let context = wit::Context { now_ms, seed, tenant: tenant.to_owned() };
+        let entry = Entry { ident, now_ms, muted: false };
         let arrived = if args.has_tokens() { Arrived::with(args.item()) } else { Arrived::default() };
-        let brought = |ident| arrived.brought(ident);
-        let made = Guest::create(&release.kind, ident, args.item(), &context, budget.clone());
-        let (guest, held) = made.map_err(|error| not_made(&release, error, brought))?;
+        let made = place(&release, tenant, Where::Anywhere, |seat| Guest::create(seat, entry, args.item(), &context));
+        if shares {
+            match &made {
+                Err(NotMade::Trapped(_)) => release.shards.constructor_trapped(now_ms),
+                _ => release.shards.constructor_went_well(),
+            }
+        }
+        let (guest, held) = made.map_err(|error| not_made(&release, error, |ident| arrived.brought(ident)))?;
         let ledger = Ledger::new(&held, &arrived, &release.kind.who.runtime.config);
         let ledger = ledger.map_err(|broken| broke(&release, broken))?;
-        let base = Base { saved_by: None, item: args.item().into(), now_ms, seed, wish_ms: None, mark: 0 };
+        let item = if args.item() == Args::none().item() { Box::default() } else { args.item().into() };
+        let base = Base { saved_by: None, item, now_ms, seed, wish: Wish::default(), mark: 0 };
         held.into_iter().for_each(|ident| out.hold(Ident(ident)));
-        Ok(Self::begin(releases, release, birth, (guest, slot, ledger, base), budget, out))
+        Ok(Self::begin(releases, release, birth, (guest, ledger, base)))
     }
 
     /// An object from what one of its type was. It may hold tokens of idents that are `known`.
@@ -108,47 +119,43 @@ impl Object {
         out: &mut Outbox,
     ) -> Result<Self, Fault> {
         let release = releases.newest();
-        let slot = slot(&release)?;
         let Birth { tenant, ident, now_ms, seed } = birth;
         let context = wit::Context { now_ms, seed, tenant: tenant.to_owned() };
-        let made = Guest::load(&release.kind, ident, &saved.state, &saved.version, &context);
+        let entry = Entry { ident, now_ms, muted: false };
+        let made = place(&release, tenant, Where::Anywhere, |seat| {
+            Guest::load(seat, entry, &saved.state, &saved.version, &context)
+        });
         let (guest, held) = made.map_err(|error| not_made(&release, error, known))?;
         let ledger = Ledger::of(&held, known, &release.kind.who.runtime.config);
         let ledger = ledger.map_err(|broken| broke(&release, broken))?;
         let saved_by = Some(saved.version.as_str().into());
-        let base = Base { saved_by, item: saved.state.as_slice().into(), now_ms, seed, wish_ms: None, mark: 0 };
+        let item = saved.state.as_slice().into();
+        let base = Base { saved_by, item, now_ms, seed, wish: Wish::default(), mark: 0 };
         held.into_iter().for_each(|ident| out.hold(Ident(ident)));
-        Ok(Self::begin(releases, release, birth, (guest, slot, ledger, base), None, out))
+        Ok(Self::begin(releases, release, birth, (guest, ledger, base)))
     }
 
     /// Of a guest that was just made.
     fn begin(
         releases: Arc<Releases>,
         release: Arc<Release>,
-        Birth { tenant, ident, seed, .. }: Birth<'_>,
-        (guest, slot, ledger, base): (Guest, Slot, Ledger, Base),
-        budget: Option<Arc<TenantBudget>>,
-        out: &mut Outbox,
+        Birth { ident, seed, .. }: Birth<'_>,
+        (guest, ledger, base): (Guest, Ledger, Base),
     ) -> Self {
         release.objects.fetch_add(1, Ordering::Relaxed);
         let mut object = Self {
             seen: release.generation,
             releases,
             ident,
-            tenant: tenant.into(),
             seed,
             guest: Ok(guest),
-            slot: Some(slot),
             ledger,
-            journal: Ok(Journal::new(base)),
+            journal: Ok(Journal::new(base, release.isolation)),
             journal_bytes: 0,
-            charged_bytes: 0,
-            budget,
             traps: None,
             release,
         };
         object.count_journal();
-        object.account(out);
         object
     }
 
@@ -163,20 +170,24 @@ impl Object {
         if !kind.saves {
             return Err(Fault::raised("TypeError", format!("objects of type `{typeid}` are not saved")));
         }
-        let guest = self.guest.as_mut().map_err(|fault| fault.clone())?;
-        match guest.save(&kind.who.runtime, now_ms) {
-            Ok(Ok(state)) => Ok(Saved { typeid, version: kind.version.to_string(), state }),
-            Ok(Err(fault)) => Err(raised(fault)),
-            Err(trap) => {
-                self.releases.tally.traps.fetch_add(1, Ordering::Relaxed);
-                let what = format!("guest trapped in `{typeid}` while it was saved: {trap}");
-                match self.make_again(now_ms, out) {
-                    Ok(()) => Err(Fault::refused(GUEST_TRAP, what)),
-                    Err(why) => {
-                        self.poison(format!("{what}; it cannot be made again: {why}"), out);
-                        Err(self.guest.as_ref().err().expect("it was just poisoned").clone())
+        let entry = self.entry(now_ms);
+        loop {
+            let guest = self.guest.as_mut().map_err(|fault| (**fault).clone())?;
+            let made_again = match guest.save(entry) {
+                Ok(Ok(state)) => return Ok(Saved { typeid, version: kind.version.to_string(), state }),
+                Ok(Err(fault)) => return Err(raised(fault)),
+                Err(Ended::Before) => self.come_back(out),
+                Err(Ended::Trapped(Trap { what: trap, .. })) => {
+                    self.releases.tally.traps.fetch_add(1, Ordering::Relaxed);
+                    let what = format!("guest trapped in `{typeid}` while it was saved: {trap}");
+                    match self.make_again(now_ms, out) {
+                        Ok(()) => return Err(Fault::refused(GUEST_TRAP, what)),
+                        Err(why) => Err(format!("{what}; it cannot be made again: {why}")),
                     }
                 }
+            };
+            if let Err(what) = made_again {
+                self.poison(what, out);
             }
         }
     }
@@ -243,11 +254,28 @@ impl Object {
         let now_ms = time_of(input);
         let seed = self.seed_of(input);
         let told = tell(&self.release, input);
-        let runtime = &*self.release.kind.who.runtime;
-        let guest = self.guest.as_mut().expect("a poisoned object was answered for above");
-        let stepped = guest.step(runtime, now_ms, seed, &told);
-        let ticks = guest.ticks();
+        let entry = self.entry(now_ms);
+        let mut by_itself = false;
+        let stepped = loop {
+            let guest = self.guest.as_mut().expect("a poisoned object was answered for above");
+            let stepped = guest.step(entry, seed, &told);
+            let made_again = match stepped {
+                Err(Ended::Before) => self.come_back(out),
+                // What it lacks, others have; so it is tried once more where there are none. They come back when they are called.
+                Err(Ended::Trapped(Trap { crowded: true, .. })) if !by_itself && self.leaves_the_crowd(out) => {
+                    by_itself = true;
+                    Ok(())
+                }
+                Ok(outcome) => break Ok(outcome),
+                Err(Ended::Trapped(Trap { what, .. })) => break Err(what),
+            };
+            if let Err(what) = made_again {
+                return self.poison(what, out);
+            }
+        };
+        let ticks = self.guest.as_ref().map_or(0, Guest::ticks);
         self.release.kind.placement.record(ticks);
+        let runtime = &*self.release.kind.who.runtime;
         let checked = match &stepped {
             Ok(outcome) => self.ledger.check(outcome, asking(input), &arrived(input), &runtime.config),
             Err(_) => Ok(()),
@@ -285,81 +313,106 @@ impl Object {
     fn fail(&mut self, input: &Input<'_>, what: String, out: &mut Outbox) {
         self.releases.tally.traps.fetch_add(1, Ordering::Relaxed);
         let Input::Call(call) = input else { return self.poison(what, out) };
-        let over_quota = self.guest.as_ref().ok().and_then(Guest::over_quota).cloned();
         if let Err(why) = self.make_again(call.now_ms, out) {
             return self.poison(format!("{what}; it cannot be made again: {why}"), out);
         }
         self.warn(&format!("{what}; made again"));
-        let fault = over_quota.unwrap_or_else(|| Fault::refused(GUEST_TRAP, format!("{what}; the call had no effect")));
-        out.raises(call.id, &fault);
+        out.raises(call.id, &Fault::refused(GUEST_TRAP, format!("{what}; the call had no effect")));
     }
 
     /// Puts a new guest, which is as the one that has trapped was before, in its place.
     fn make_again(&mut self, now_ms: u64, out: &mut Outbox) -> Result<(), String> {
-        // Its Store goes before another one comes.
-        let trapped = std::mem::replace(&mut self.guest, Err(Fault::refused(GUEST_TRAP, "is being made again")));
-        let log_minute = trapped.as_ref().map(Guest::log_minute).unwrap_or_default();
-        drop(trapped);
-        let (mut guest, wish_ms) = self.replayed()?;
-        guest.unmute(log_minute);
-        guest.limit_to(self.budget.clone());
-        self.guest = Ok(guest);
-        // A wish that the former guest has told the host stands; being woken too early does no harm.
-        if let Some(wish_ms) = wish_ms
-            && self.ledger.wish_ms.is_none_or(|told_ms| wish_ms < told_ms)
-        {
-            out.wake_at(wish_ms);
-            self.ledger.wish_ms = Some(wish_ms);
-        }
-        self.releases.tally.recovered.fetch_add(1, Ordering::Relaxed);
+        let guest = self.guest.as_ref().expect("a poisoned object is not made again");
+        // It may have broken the rules and be alive.
+        guest.end();
+        let (guest, wish_ms) = self.remade(Where::Again(guest)).map_err(|error| error.to_string())?;
+        self.go_on_as(guest, wish_ms, out);
         self.traps.get_or_insert_default().trapped(now_ms);
         Ok(())
     }
 
-    /// A guest made from the journal, and its wish to be woken. The error says why there is none.
-    fn replayed(&self) -> Result<(Guest, Option<u64>), String> {
-        let journal = self.journal.as_ref().map_err(|why| (*why).to_owned())?;
-        let Base { ref saved_by, ref item, now_ms, seed, mut wish_ms, mark } = journal.base;
-        let kind = &self.release.kind;
-        let context = wit::Context { now_ms, seed, tenant: self.tenant.to_string() };
-        let (mut guest, stored) = match saved_by {
-            None => Guest::create(kind, self.ident, item, &context, None),
-            Some(version) => Guest::load(kind, self.ident, item, version, &context),
+    /// As [`Object::make_again`], after another object's guest has ended the life of the shard.
+    fn come_back(&mut self, out: &mut Outbox) -> Result<(), String> {
+        let guest = self.guest.as_ref().expect("a poisoned object does not come back");
+        let (guest, wish_ms) = self.remade(Where::Again(guest)).map_err(|error| {
+            let typeid = &self.release.kind.info.typeid;
+            format!("another `{typeid}` of its shard trapped; it cannot be made again: {error}")
+        })?;
+        self.go_on_as(guest, wish_ms, out);
+        Ok(())
+    }
+
+    /// Goes on in a shard of its own, as it was before the step that wanted more memory than others leave. False if there is no
+    /// other shard: then that step has trapped.
+    fn leaves_the_crowd(&mut self, out: &mut Outbox) -> bool {
+        let Ok((guest, wish_ms)) = self.remade(Where::Alone) else { return false };
+        self.go_on_as(guest, wish_ms, out);
+        true
+    }
+
+    fn go_on_as(&mut self, guest: Guest, wish_ms: Option<u64>, out: &mut Outbox) {
+        self.guest = Ok(guest);
+        // A wish that the former guest has told the host stands; being woken too early does no harm.
+        if let Some(wish_ms) = wish_ms
+            && self.ledger.wish.at_ms().is_none_or(|told_ms| wish_ms < told_ms)
+        {
+            out.wake_at(wish_ms);
+            self.ledger.wish = Wish::new(Some(wish_ms));
         }
-        .map_err(|error| error.to_string())?;
-        guest.mute();
+        self.releases.tally.recovered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A guest made from the journal, and its wish to be woken.
+    fn remade(&self, wanted: Where<'_>) -> Result<(Guest, Option<u64>), NotMade> {
+        let tenant = self.guest.as_ref().map_or("", Guest::tenant);
+        place(&self.release, tenant, wanted, |seat| self.replayed(seat, tenant))
+    }
+
+    fn replayed(&self, seat: Seat, tenant: &str) -> Result<(Guest, Option<u64>), NotMade> {
+        let differs = NotMade::Differs;
+        let journal = self.journal.as_ref().map_err(|why| differs((*why).to_owned()))?;
+        let Base { ref saved_by, ref item, now_ms, seed, wish, mark } = journal.base;
+        let mut wish_ms = wish.at_ms();
+        let kind = &self.release.kind;
+        let context = wit::Context { now_ms, seed, tenant: tenant.to_owned() };
+        let entry = Entry { muted: true, ..self.entry(now_ms) };
+        let (mut guest, stored) = match saved_by {
+            None if item.is_empty() => Guest::create(seat, entry, Args::none().item(), &context),
+            None => Guest::create(seat, entry, item, &context),
+            Some(version) => Guest::load(seat, entry, item, version, &context),
+        }?;
         let mut budget = Budget::new(&kind.who.runtime);
         budget.take(&guest)?;
-        let mut held = HashMap::new();
+        let mut held = Held::new();
         count(&mut held, &stored, &[]);
 
         let mut waited: BTreeMap<CallId, Waiting> = BTreeMap::new();
         waited.extend(self.ledger.waiting.range(..=mark).map(|(id, waiting)| (*id, waiting.clone())));
         waited.extend(journal.entries().filter_map(|entry| match entry {
-            Entry::Waited(id, waiting) => Some((id, waiting)),
-            Entry::Stepped { .. } => None,
+            journal::Entry::Waited(id, waiting) => Some((id, waiting)),
+            journal::Entry::Stepped { .. } => None,
         }));
         for (id, waiting) in waited {
             let outcome = self.again(&mut guest, &mut budget, &Input::Call(waiting.call(id, now_ms)), waiting.seed)?;
             if !parks(&outcome) {
-                return Err(format!("call {id}, which waited, does not wait again"));
+                return Err(differs(format!("call {id}, which waited, does not wait again")));
             }
             count(&mut held, &outcome.held, &outcome.let_go);
             wish_ms = outcome.wake_at.or(wish_ms);
         }
 
         for entry in journal.entries() {
-            let Entry::Stepped { input, seed, digest: expected } = entry else { continue };
+            let journal::Entry::Stepped { input, seed, digest: expected } = entry else { continue };
             let input = input.input();
             let outcome = self.again(&mut guest, &mut budget, &input, seed)?;
             if digest(&outcome) != expected {
-                return Err(format!("its outcome differs the second time in {}", self.place(&input)));
+                return Err(differs(format!("its outcome differs the second time in {}", self.place(&input))));
             }
             count(&mut held, &outcome.held, &outcome.let_go);
             wish_ms = outcome.wake_at.or(wish_ms.filter(|_| !matches!(input, Input::Tick { .. })));
         }
         if held != self.ledger.held {
-            return Err("it stores other tokens the second time".to_owned());
+            return Err(differs("it stores other tokens the second time".to_owned()));
         }
         Ok((guest, wish_ms))
     }
@@ -371,10 +424,11 @@ impl Object {
         budget: &mut Budget,
         input: &Input<'_>,
         seed: u64,
-    ) -> Result<wit::Outcome, String> {
+    ) -> Result<wit::Outcome, NotMade> {
         let told = tell(&self.release, input);
-        let stepped = guest.step(&self.release.kind.who.runtime, time_of(input), seed, &told);
-        let outcome = stepped.map_err(|trap| format!("it trapped the second time in {}: {trap}", self.place(input)))?;
+        let stepped = guest.step(Entry { muted: true, ..self.entry(time_of(input)) }, seed, &told);
+        let place = |trap: &str| format!("it trapped the second time in {}: {trap}", self.place(input));
+        let outcome = stepped.map_err(|ended| ended.not_made(place))?;
         budget.take(guest)?;
         Ok(outcome)
     }
@@ -384,6 +438,7 @@ impl Object {
         self.count_journal();
         let kind = &self.release.kind;
         let runtime = &*kind.who.runtime;
+        let entry = self.entry(now_ms);
         let (Ok(journal), Ok(guest)) = (&mut self.journal, &mut self.guest) else { return };
         if !journal.is_due(runtime.step_ticks_max()) {
             return;
@@ -396,24 +451,26 @@ impl Object {
         }
         // What waits for this very moment would be answered, when it is brought again, and not wait: the tick comes first.
         // One that is always late is no reason to wait for ever.
-        if self.ledger.wish_ms.is_some_and(|wish_ms| wish_ms <= now_ms) && journal.len() < 2 * JOURNAL_BYTES_MAX {
+        if self.ledger.wish.at_ms().is_some_and(|wish_ms| wish_ms <= now_ms) && journal.len() < 2 * JOURNAL_BYTES_MAX {
             return;
         }
-        let saved = guest.save(runtime, now_ms);
+        let saved = guest.save(entry);
         kind.placement.record(guest.ticks());
         let why_not = match saved {
             Ok(Ok(state)) if state.len() <= STATE_BYTES_MAX => {
                 let version = Arc::clone(&kind.version);
                 let mark = self.ledger.waiting.last_key_value().map_or(0, |(id, _)| *id);
                 let seed = self.next_seed();
-                let wish_ms = self.ledger.wish_ms;
-                let base = Base { saved_by: Some(version), item: state.into(), now_ms, seed, wish_ms, mark };
-                self.journal = Ok(Journal::new(base));
+                let wish = self.ledger.wish;
+                let base = Base { saved_by: Some(version), item: state.into(), now_ms, seed, wish, mark };
+                self.journal = Ok(Journal::new(base, self.release.isolation));
                 return self.count_journal();
             }
             Ok(Ok(state)) => format!("its state is {} bytes, limit is {STATE_BYTES_MAX}", state.len()),
             Ok(Err(fault)) => format!("{}: {}", fault.kind, fault.message),
-            Err(trap) => {
+            // It is still due when it has come back.
+            Err(Ended::Before) => return,
+            Err(Ended::Trapped(Trap { what: trap, .. })) => {
                 self.releases.tally.traps.fetch_add(1, Ordering::Relaxed);
                 if let Err(why) = self.make_again(now_ms, out) {
                     let typeid = &self.release.kind.info.typeid;
@@ -457,10 +514,22 @@ impl Object {
         }
         let now_ms = time_of(input);
         let (load_seed, seed) = (self.next_seed(), self.seed_of(input));
-        let runtime = &*self.release.kind.who.runtime;
-        let guest = self.guest.as_mut().expect("a poisoned object does not move");
-        let moved = match guest.save(runtime, now_ms) {
-            Ok(Ok(state)) if state.len() <= STATE_BYTES_MAX => self.moved(&newest, state, input, (load_seed, seed)),
+        let entry = self.entry(now_ms);
+        let saved = loop {
+            let guest = self.guest.as_mut().expect("a poisoned object does not move");
+            match guest.save(entry) {
+                Ok(saved) => break Ok(saved),
+                Err(Ended::Trapped(Trap { what, .. })) => break Err(what),
+                Err(Ended::Before) => {
+                    if let Err(what) = self.come_back(out) {
+                        self.poison(what, out);
+                        return true;
+                    }
+                }
+            }
+        };
+        let moved = match saved {
+            Ok(Ok(state)) if state.len() <= STATE_BYTES_MAX => self.moved(&newest, &state, input, (load_seed, seed)),
             Ok(Ok(state)) => Err(format!("its state is {} bytes, limit is {STATE_BYTES_MAX}", state.len())),
             Ok(Err(fault)) => Err(format!("`save` raised {}: {}", fault.kind, fault.message)),
             Err(trap) => {
@@ -501,31 +570,50 @@ impl Object {
     /// step. The object itself is as before. The error says why there is none.
     fn moved(
         &self,
+        newest: &Arc<Release>,
+        state: &[u8],
+        input: &Input<'_>,
+        seeds: (u64, u64),
+    ) -> Result<Moved, String> {
+        let guest = self.guest.as_ref().expect("a poisoned object does not move");
+        let moved = place(newest, guest.tenant(), Where::InPlaceOf(guest), |seat| {
+            self.loaded(newest, seat, state, input, seeds)
+        });
+        moved.map_err(|error| error.to_string())
+    }
+
+    fn loaded(
+        &self,
         newest: &Release,
-        state: Vec<u8>,
+        seat: Seat,
+        state: &[u8],
         input: &Input<'_>,
         (load_seed, seed): (u64, u64),
-    ) -> Result<Moved, String> {
+    ) -> Result<Moved, NotMade> {
         let now_ms = time_of(input);
         let from = &self.release.kind.version;
         let runtime = &*newest.kind.who.runtime;
-        let context = wit::Context { now_ms, seed: load_seed, tenant: self.tenant.to_string() };
-        let (mut guest, stored) =
-            Guest::load(&newest.kind, self.ident, &state, from, &context).map_err(|error| match error {
-                NotMade::Raised(fault) => format!("`load` raised {}: {}", fault.kind, fault.message),
-                NotMade::Trapped(trap) => format!("`load` trapped: {trap}"),
-                NotMade::NoRoom | NotMade::OverQuota(_) => error.to_string(),
-            })?;
+        let tenant = self.guest.as_ref().map_or("", Guest::tenant).to_owned();
+        let context = wit::Context { now_ms, seed: load_seed, tenant };
+        let entry = self.entry(now_ms);
+        let (mut guest, stored) = Guest::load(seat, entry, state, from, &context).map_err(|error| match error {
+            NotMade::Raised(fault) => NotMade::Differs(format!("`load` raised {}: {}", fault.kind, fault.message)),
+            NotMade::Trapped(Trap { what, crowded }) => {
+                NotMade::Trapped(Trap { what: format!("`load` trapped: {what}"), crowded })
+            }
+            other => other,
+        })?;
         let mut budget = Budget::new(runtime);
         budget.take(&guest)?;
         let known = |ident| self.ledger.held.contains_key(&ident);
-        let mut ledger = Ledger::of(&stored, known, &runtime.config).map_err(|broken| broken.to_string())?;
-        ledger.wish_ms = self.ledger.wish_ms;
+        let differs = NotMade::Differs;
+        let mut ledger = Ledger::of(&stored, known, &runtime.config).map_err(|broken| differs(broken.to_string()))?;
+        ledger.wish = self.ledger.wish;
         // The calls that wait stand in the journal and not below its mark: with this version some may be answered.
-        let wish_ms = self.ledger.wish_ms;
+        let wish = self.ledger.wish;
         let base =
-            Base { saved_by: Some(Arc::clone(from)), item: state.into(), now_ms, seed: load_seed, wish_ms, mark: 0 };
-        let mut journal = Journal::new(base);
+            Base { saved_by: Some(Arc::clone(from)), item: state.into(), now_ms, seed: load_seed, wish, mark: 0 };
+        let mut journal = Journal::new(base, newest.isolation);
         let mut outcomes = Vec::new();
         let waiting = self.ledger.waiting.iter().map(|(id, waiting)| {
             let input = Input::Call(waiting.call(*id, now_ms));
@@ -537,7 +625,8 @@ impl Object {
             if let Some((id, waiting)) = waits
                 && newest.place_of(waiting.method).is_none()
             {
-                return Err(format!("call {id} waits in `{}`, which is gone", name_of(waiting.method).unwrap_or("")));
+                let name = name_of(waiting.method).unwrap_or("");
+                return Err(differs(format!("call {id} waits in `{name}`, which is gone")));
             }
             // It was answered just now.
             if let Input::Cancel { call, .. } = input
@@ -549,11 +638,11 @@ impl Object {
                 Some((id, _)) => format!("call {id}, which waits"),
                 None => format!("its first step, {}", self.place(&input)),
             };
-            let stepped = guest.step(runtime, now_ms, seed, &tell(newest, &input));
-            let outcome = stepped.map_err(|trap| format!("{} trapped: {trap}", when()))?;
+            let stepped = guest.step(entry, seed, &tell(newest, &input));
+            let outcome = stepped.map_err(|ended| ended.not_made(|trap| format!("{} trapped: {trap}", when())))?;
             budget.take(&guest)?;
             let checked = ledger.check(&outcome, asking(&input), &arrived(&input), &runtime.config);
-            checked.map_err(|broken| format!("{} broke the rules: {broken}", when()))?;
+            checked.map_err(|broken| differs(format!("{} broke the rules: {broken}", when())))?;
             journal.stepped(&input, seed, digest(&outcome), guest.ticks());
             ledger.settle(&input, &outcome);
             outcomes.push(outcome);
@@ -563,10 +652,9 @@ impl Object {
 
     /// Takes over from the former version.
     fn arrive(&mut self, moved: Moved, out: &mut Outbox) {
-        let Moved { mut guest, ledger, journal, outcomes } = moved;
-        guest.limit_to(self.budget.clone());
+        let Moved { guest, ledger, journal, outcomes } = moved;
         let former = std::mem::replace(&mut self.ledger, ledger);
-        let of = |held: &HashMap<Ident, usize>, ident| held.get(ident).copied().unwrap_or(0);
+        let of = |held: &Held, ident| held.get(ident).copied().unwrap_or(0);
         for (ident, count) in &self.ledger.held {
             (of(&former.held, ident)..*count).for_each(|_| out.hold(*ident));
         }
@@ -578,12 +666,20 @@ impl Object {
             outcome.wake_at = None;
             emit(outcome, out);
         }
-        if let Some(wish_ms) = self.ledger.wish_ms {
+        if let Some(wish_ms) = self.ledger.wish.at_ms() {
             out.wake_at(wish_ms);
+        }
+        if let Ok(former) = &self.guest {
+            guest.take_room_of(former);
         }
         self.guest = Ok(guest);
         self.journal = Ok(journal);
         self.traps = None;
+    }
+
+    /// An entry on this object's behalf.
+    fn entry(&self, now_ms: u64) -> Entry {
+        Entry { ident: self.ident, now_ms, muted: false }
     }
 
     /// The seed of a step: the call's own, or one of the object's.
@@ -622,8 +718,7 @@ impl Object {
         let fault = Fault::new(Effect::Poisoned, GUEST_TRAP, what);
         self.releases.tally.poisoned.fetch_add(1, Ordering::Relaxed);
         // Frees the memory now, not when the last proxy goes.
-        self.guest = Err(fault.clone());
-        self.slot = None;
+        self.guest = Err(Box::new(fault.clone()));
         self.ledger = Ledger::default();
         self.journal = Err("it is poisoned");
         self.count_journal();
@@ -644,17 +739,6 @@ impl Object {
             self.journal_bytes = bytes;
         }
     }
-
-    /// Says by how many bytes the object has become larger or smaller.
-    fn account(&mut self, out: &mut Outbox) {
-        let bytes = self.journal_bytes + self.guest.as_ref().map_or(0, Guest::grown_bytes);
-        match bytes.checked_sub(self.charged_bytes) {
-            Some(0) => {}
-            Some(more) => out.store_items(0, more),
-            None => out.remove_items(0, self.charged_bytes - bytes),
-        }
-        self.charged_bytes = bytes;
-    }
 }
 
 impl Drop for Object {
@@ -667,25 +751,18 @@ impl Drop for Object {
 impl Referent for Object {
     fn step(&mut self, input: Input<'_>, out: &mut Outbox) {
         if let Err(fault) = &self.guest {
-            out.poison(fault.clone());
+            out.poison((**fault).clone());
             return;
         }
-        if self.releases.generation() == self.seen || !self.moves(&input, out) {
-            self.turn(&input, out);
+        if self.releases.generation() != self.seen && self.moves(&input, out) {
+            return;
         }
-        self.account(out);
+        self.turn(&input, out);
     }
-}
 
-/// The place of a further object.
-fn slot(release: &Release) -> Result<Slot, Fault> {
-    let runtime = &release.kind.who.runtime;
-    Slot::take(runtime).ok_or_else(|| no_room(runtime))
-}
-
-fn no_room(runtime: &Runtime) -> Fault {
-    let limit = runtime.profile.objects_max;
-    Fault::refused("OverQuota", format!("no room for another guest, limit is {limit}")).retry()
+    fn is_busy(&self) -> bool {
+        self.guest.as_ref().is_ok_and(Guest::is_busy)
+    }
 }
 
 fn broke(release: &Release, broken: Broken) -> Fault {
@@ -701,10 +778,12 @@ fn not_made(release: &Release, error: NotMade, known: impl Fn(Ident) -> bool + C
             Ok(()) => raised(fault),
             Err(broken) => broke(release, broken),
         },
-        NotMade::NoRoom => no_room(runtime),
-        NotMade::OverQuota(fault) => fault,
-        NotMade::Trapped(trap) => {
-            Fault::refused(GUEST_TRAP, format!("guest trapped in `{}`: {trap}", release.kind.info.typeid))
+        NotMade::NoRoom => {
+            let limit = runtime.profile.objects_max;
+            Fault::refused("OverQuota", format!("no room for another guest, limit is {limit}")).retry()
+        }
+        NotMade::Trapped(_) | NotMade::Interrupted | NotMade::Differs(_) => {
+            Fault::refused(GUEST_TRAP, format!("guest trapped in `{}`: {error}", release.kind.info.typeid))
         }
     }
 }
@@ -722,9 +801,10 @@ impl Budget {
     }
 
     /// Takes what the latest entry of the guest took.
-    fn take(&mut self, guest: &Guest) -> Result<(), String> {
+    fn take(&mut self, guest: &Guest) -> Result<(), NotMade> {
         let left = self.left.checked_sub(u64::from(guest.ticks()));
-        self.left = left.ok_or_else(|| format!("that takes more than {} ms of CPU time", self.cpu_ms))?;
+        let too_long = || NotMade::Differs(format!("that takes more than {} ms of CPU time", self.cpu_ms));
+        self.left = left.ok_or_else(too_long)?;
         Ok(())
     }
 }
@@ -815,7 +895,7 @@ fn parks(outcome: &wit::Outcome) -> bool {
 }
 
 /// Counts tokens that are stored and let go.
-fn count(counts: &mut HashMap<Ident, usize>, held: &[u64], let_go: &[u64]) {
+fn count(counts: &mut Held, held: &[u64], let_go: &[u64]) {
     for &ident in held {
         *counts.entry(Ident(ident)).or_default() += 1;
     }

@@ -14,8 +14,8 @@ use steward_objects::{Args, Fault, Ident, Outbox, Referent, common};
 use steward_wire::describe::{MethodInfo, TypeInfo};
 
 use super::object::{Object, Saved};
-use super::{Birth, PluginType};
-use crate::budget::Budget;
+use super::shard::Shards;
+use super::{Birth, Isolation, PluginType, Runtime};
 
 /// One registered type through its versions.
 pub struct Releases {
@@ -23,7 +23,7 @@ pub struct Releases {
     generation: AtomicU64,
     removed: AtomicBool,
     state: Mutex<State>,
-    pub(super) tally: Tally,
+    pub(super) tally: Arc<Tally>,
 }
 
 struct State {
@@ -38,6 +38,10 @@ struct State {
 pub struct Release {
     pub(super) generation: u64,
     pub(super) kind: Arc<PluginType>,
+    pub(super) isolation: Isolation,
+    pub(super) shards: Shards,
+    /// Of the type.
+    pub(super) tally: Arc<Tally>,
     info: TypeInfo,
     /// Places of the methods in the plugin's own list, by their numbers.
     places: Vec<Option<u16>>,
@@ -90,18 +94,33 @@ pub struct VersionReport {
     pub sha256: String,
     /// Its objects can be saved and loaded.
     pub saves: bool,
+    /// How its objects are kept apart.
+    pub isolation: Isolation,
     /// Objects of this version, poisoned ones included.
     pub objects: usize,
+    /// Stores that shared objects lie in; 0 where each has its own.
+    pub shards: usize,
 }
 
-/// The versions of a type have too many methods in all.
+/// Why a plugin's type cannot be a version of a registered one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the versions of `{typeid}` have {methods} methods in all, limit is {METHODS_MAX}")]
-pub struct TooManyMethods {
-    /// The type, as the plugin calls it.
-    pub typeid: String,
-    /// How many they would have.
-    pub methods: usize,
+pub enum ReleaseError {
+    /// The versions of the type have too many methods in all.
+    #[error("the versions of `{typeid}` have {methods} methods in all, limit is {METHODS_MAX}")]
+    TooManyMethods {
+        /// The type, as the plugin calls it.
+        typeid: String,
+        /// How many they would have.
+        methods: usize,
+    },
+    /// Objects that share a Store must come back when another one traps.
+    #[error(
+        "`{typeid}` does not save, so its objects cannot share: let it save, or register it with isolation `object`"
+    )]
+    DoesNotSave {
+        /// The type, as the plugin calls it.
+        typeid: String,
+    },
 }
 
 /// Methods that the versions of a type may have in all, those that are gone included.
@@ -117,12 +136,12 @@ fn numbered(earlier: &[MethodInfo], kind: &PluginType) -> Vec<MethodInfo> {
     kept.chain(new).collect()
 }
 
-fn few_enough(methods: &[MethodInfo], kind: &PluginType) -> Result<(), TooManyMethods> {
+fn check(methods: &[MethodInfo], kind: &PluginType, isolation: Isolation) -> Result<(), ReleaseError> {
     let methods = methods.len();
     if methods > METHODS_MAX {
-        return Err(TooManyMethods { typeid: kind.info.typeid.clone(), methods });
+        return Err(ReleaseError::TooManyMethods { typeid: kind.info.typeid.clone(), methods });
     }
-    Ok(())
+    kind.may_be(isolation)
 }
 
 impl std::fmt::Debug for Releases {
@@ -132,25 +151,31 @@ impl std::fmt::Debug for Releases {
 }
 
 impl Releases {
-    /// A type with its first version.
+    /// A type with its first version, each of whose objects has a Store of its own.
     pub fn new(kind: Arc<PluginType>) -> Arc<Self> {
-        Self::after(Vec::new(), kind).expect("a plugin's type alone has few methods")
+        let releases = Self::after(Vec::new(), kind, Isolation::Object);
+        releases.expect("a plugin's type alone has few methods, and need not save to be by itself")
     }
 
     /// A type whose name had these methods before, by their numbers.
     ///
     /// # Errors
-    /// They are too many with those of `kind`.
-    pub fn after(earlier: Vec<MethodInfo>, kind: Arc<PluginType>) -> Result<Arc<Self>, TooManyMethods> {
+    /// They are too many with those of `kind`, or its objects are to share and do not save.
+    pub fn after(
+        earlier: Vec<MethodInfo>,
+        kind: Arc<PluginType>,
+        isolation: Isolation,
+    ) -> Result<Arc<Self>, ReleaseError> {
         let methods = numbered(&earlier, &kind);
-        few_enough(&methods, &kind)?;
-        let newest = Arc::new(Release::new(0, kind, &methods));
+        check(&methods, &kind, isolation)?;
+        let tally = Arc::<Tally>::default();
+        let newest = Arc::new(Release::new(0, kind, isolation, Arc::clone(&tally), &methods));
         let all = vec![Arc::downgrade(&newest)];
         Ok(Arc::new(Self {
             generation: AtomicU64::new(0),
             removed: AtomicBool::new(false),
             state: Mutex::new(State { methods, newest, all }),
-            tally: Tally::default(),
+            tally,
         }))
     }
 
@@ -159,27 +184,34 @@ impl Releases {
         Arc::clone(&self.state.lock().newest)
     }
 
-    /// Whether `kind` could be the newest version.
+    /// Whether `kind` could be the newest version, with this isolation or that of the one before.
     ///
     /// # Errors
-    /// The versions would have too many methods.
-    pub fn check(&self, kind: &PluginType) -> Result<(), TooManyMethods> {
-        few_enough(&numbered(&self.state.lock().methods, kind), kind)
+    /// The versions would have too many methods, or its objects are to share and do not save.
+    pub fn check(&self, kind: &PluginType, isolation: Option<Isolation>) -> Result<(), ReleaseError> {
+        let state = self.state.lock();
+        check(&numbered(&state.methods, kind), kind, isolation.unwrap_or(state.newest.isolation))
     }
 
-    /// Makes this the newest version, to which objects move with their next step. [`Releases::check`] says whether it has
-    /// too many methods beside those of earlier ones.
-    pub fn replace(&self, kind: Arc<PluginType>) -> Arc<Release> {
+    /// Makes this the newest version, to which objects move with their next step. [`Releases::check`] says whether it can
+    /// be.
+    ///
+    /// # Errors
+    /// As [`Releases::check`]; nothing has changed then.
+    pub fn replace(&self, kind: Arc<PluginType>, isolation: Option<Isolation>) -> Result<Arc<Release>, ReleaseError> {
         let mut state = self.state.lock();
-        state.methods = numbered(&state.methods, &kind);
+        let isolation = isolation.unwrap_or(state.newest.isolation);
+        let methods = numbered(&state.methods, &kind);
+        check(&methods, &kind, isolation)?;
+        state.methods = methods;
         let generation = state.newest.generation + 1;
-        let newest = Arc::new(Release::new(generation, kind, &state.methods));
+        let newest = Arc::new(Release::new(generation, kind, isolation, Arc::clone(&self.tally), &state.methods));
         state.all.retain(|release| release.upgrade().is_some_and(|release| release.objects() > 0));
         state.all.push(Arc::downgrade(&newest));
         state.newest = Arc::clone(&newest);
         // An object that sees the number finds the version: it asks under the same lock.
         self.generation.store(generation, Ordering::Release);
-        newest
+        Ok(newest)
     }
 
     /// Poisons the objects of this type, each with its next step.
@@ -208,7 +240,7 @@ impl Releases {
     /// # Errors
     /// As [`Releases::create`].
     pub fn make(self: &Arc<Self>, args: Args<'_>, birth: Birth<'_>, out: &mut Outbox) -> Result<Object, Fault> {
-        Object::create(Arc::clone(self), args, birth, None, out)
+        Object::create(Arc::clone(self), args, birth, out)
     }
 
     /// Makes an object of the newest version from what one was, which may hold tokens of idents that are `known`.
@@ -223,17 +255,6 @@ impl Releases {
         out: &mut Outbox,
     ) -> Result<Object, Fault> {
         Object::load(Arc::clone(self), saved, birth, known, out)
-    }
-
-    /// As [`Releases::create`], for a tenant that may keep so much.
-    pub(crate) fn create_within(
-        self: &Arc<Self>,
-        budget: &Arc<Budget>,
-        args: Args<'_>,
-        birth: Birth<'_>,
-        out: &mut Outbox,
-    ) -> Result<Box<dyn Referent>, Fault> {
-        Ok(Box::new(Object::create(Arc::clone(self), args, birth, Some(Arc::clone(budget)), out)?))
     }
 
     /// How the objects fare.
@@ -274,11 +295,18 @@ impl std::fmt::Debug for Release {
 
 impl Release {
     /// `methods` are those of this version and of earlier ones, by their numbers.
-    fn new(generation: u64, kind: Arc<PluginType>, methods: &[MethodInfo]) -> Self {
+    fn new(
+        generation: u64,
+        kind: Arc<PluginType>,
+        isolation: Isolation,
+        tally: Arc<Tally>,
+        methods: &[MethodInfo],
+    ) -> Self {
         let own = kind.info.methods.iter().map(|method| &*method.name).zip(0..).collect::<HashMap<_, u16>>();
         let places = methods.iter().map(|method| own.get(&*method.name).copied()).collect();
         let info = TypeInfo { methods: methods.to_vec(), ..kind.info.clone() };
-        Self { generation, info, places, objects: AtomicUsize::new(0), kind }
+        let (shards, objects) = (Shards::default(), AtomicUsize::new(0));
+        Self { generation, kind, isolation, shards, tally, info, places, objects }
     }
 
     /// The type with its methods by their numbers. Those that are not exposed are gone.
@@ -291,9 +319,18 @@ impl Release {
         &self.kind
     }
 
+    /// How its objects are kept apart.
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
     /// How many objects there are of this version.
     pub fn objects(&self) -> usize {
         self.objects.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn runtime(&self) -> &Arc<Runtime> {
+        &self.kind.who.runtime
     }
 
     /// Place of a method in the plugin's own list, if there is such a method.
@@ -314,7 +351,9 @@ impl Release {
             plugin: self.kind.who.plugin.clone(),
             sha256: self.kind.who.sha256.clone(),
             saves: self.kind.saves,
+            isolation: self.isolation,
             objects: self.objects(),
+            shards: self.shards.count(),
         }
     }
 }

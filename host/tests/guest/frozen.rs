@@ -4,7 +4,7 @@ use sha2::{Digest as _, Sha256};
 use steward_host::guest::Guests;
 use steward_objects::{Args, Outbox, Value};
 
-use super::{Driven, config, create};
+use super::{Driven, Loaded, config, create};
 
 /// A `HyperLogLog` in C, of world 0.1.0.
 const WORLD_0_1_0: &[u8] = include_bytes!("frozen/hyperloglog-0.1.0.wasm");
@@ -15,6 +15,7 @@ fn plugin_of_world_0_1_0_is_served() {
     let plugin = guests.load("hyperloglog", WORLD_0_1_0).unwrap();
     let kind = &plugin.types()[0];
     assert_eq!((kind.info().typeid.as_str(), kind.saves()), ("HyperLogLog", true));
+    let plugin = Loaded::new(plugin);
     let referent = create(&plugin, "HyperLogLog").unwrap();
     let mut object = Driven { plugin, referent, out: Outbox::new(1), calls: 0 };
     for name in ["ada", "grace", "ada"] {

@@ -5,14 +5,14 @@ use steward_wire::Value;
 
 /// A dict of `tests/guests/go`, and the number of its latest call.
 struct Dict {
-    plugin: Arc<Plugin>,
+    plugin: Arc<Loaded>,
     referent: Box<dyn Referent>,
     out: Outbox,
     calls: u64,
 }
 
 impl Dict {
-    fn new(plugin: &Arc<Plugin>) -> Self {
+    fn new(plugin: &Arc<Loaded>) -> Self {
         let referent = create(plugin, "GuestDict").unwrap();
         Self { plugin: Arc::clone(plugin), referent, out: Outbox::new(1), calls: 0 }
     }
@@ -45,7 +45,7 @@ fn object_begins_where_the_build_ended_and_is_made_again_from_there() {
         return;
     }
     let options = LoadOptions { memory_bytes: Some(8 << 20) };
-    let plugin = Guests::new(config()).unwrap().load_with("go", &component("go"), options).unwrap();
+    let plugin = Loaded::new(Guests::new(config()).unwrap().load_with("go", &component("go"), options).unwrap());
     let (mut one, mut other) = (Dict::new(&plugin), Dict::new(&plugin));
     for key in 0..40 {
         one.call("__setitem__", vec![Value::Int(key), Value::Text("kept".repeat(50))]).unwrap();

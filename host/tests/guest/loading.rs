@@ -13,7 +13,7 @@ use wasm_encoder::{
     ValType,
 };
 
-use super::{Driven, compiler, component, config, probe};
+use super::{Driven, Loaded, compiler, component, config, probe};
 
 fn load(config: GuestConfig, component: &[u8]) -> Result<(), GuestError> {
     Guests::new(config).unwrap().load("test", component).map(drop)
@@ -183,7 +183,7 @@ fn compiled_plugin_is_kept() {
     load(GuestConfig { cache: cache.clone(), ..config() }, &component("probe")).unwrap();
     let cached = GuestConfig { cache, compiler: no_compiler(), ..config() };
     let plugin = Guests::new(cached.clone()).unwrap().load("probe", &component("probe")).unwrap();
-    assert!(Driven::new(&plugin).call("echo").is_ok());
+    assert!(Driven::new(&Loaded::new(plugin)).call("echo").is_ok());
     // Another component has another place.
     assert!(matches!(load(cached, &describing("for ever..")), Err(GuestError::Compiler(_))));
 }

@@ -7,12 +7,16 @@ mod go;
 mod lives;
 mod loading;
 mod memory;
+mod shards;
 mod steps;
 
 use std::fs;
+use std::ops::Deref;
 use std::sync::Arc;
 
-use steward_host::guest::{Birth, Compiler, GuestConfig, Guests, LoadOptions, Plugin, Profile};
+use steward_host::guest::{
+    Birth, Compiler, GuestConfig, Guests, Isolation, LoadOptions, Plugin, PluginType, Profile, Releases,
+};
 use steward_objects::{Args, Call, Effect, Fault, Ident, Input, Outbox, Owner, Referent};
 
 /// A plugin of this checkout.
@@ -24,7 +28,10 @@ fn component(name: &str) -> Vec<u8> {
 }
 
 /// The program `guest_dense` is made of these very files.
-const IS_DENSE: bool = env!("CARGO_CRATE_NAME").len() > "guest".len();
+const IS_DENSE: bool = env!("CARGO_CRATE_NAME").len() == "guest_dense".len();
+
+/// So is `guest_shared`.
+const IS_SHARED: bool = env!("CARGO_CRATE_NAME").len() == "guest_shared".len();
 
 /// A configuration for few objects, so that the tests of this file can run side by side.
 fn config() -> GuestConfig {
@@ -37,22 +44,55 @@ fn compiler() -> Compiler {
     Compiler::Child { program: env!("CARGO_BIN_EXE_steward").into(), args: vec!["compile-component".into()] }
 }
 
-fn probe(config: GuestConfig) -> Arc<Plugin> {
+/// What keeps objects of this type apart in this program.
+fn isolation(kind: &PluginType) -> Isolation {
+    let wanted = if IS_SHARED { Isolation::Shared } else { Isolation::Object };
+    kind.may_be(wanted).map_or(Isolation::Object, |()| wanted)
+}
+
+/// A type, registered nowhere.
+fn releases(kind: &Arc<PluginType>) -> Arc<Releases> {
+    Releases::after(Vec::new(), Arc::clone(kind), isolation(kind)).unwrap()
+}
+
+/// A plugin, with its types as this program has them.
+struct Loaded {
+    plugin: Arc<Plugin>,
+    releases: Vec<Arc<Releases>>,
+}
+
+impl Loaded {
+    fn new(plugin: Arc<Plugin>) -> Arc<Self> {
+        let releases = plugin.types().iter().map(releases).collect();
+        Arc::new(Self { plugin, releases })
+    }
+}
+
+impl Deref for Loaded {
+    type Target = Plugin;
+
+    fn deref(&self) -> &Plugin {
+        &self.plugin
+    }
+}
+
+fn probe(config: GuestConfig) -> Arc<Loaded> {
     // As much as the fast layout gives, as far as the dense one has it.
     let memory_bytes = IS_DENSE.then_some(config.memory_bytes_max.min(16 << 20));
-    Guests::new(config).unwrap().load_with("probe", &component("probe"), LoadOptions { memory_bytes }).unwrap()
+    let guests = Guests::new(config).unwrap();
+    Loaded::new(guests.load_with("probe", &component("probe"), LoadOptions { memory_bytes }).unwrap())
 }
 
 /// An object with all that a cell keeps for it.
 struct Driven {
-    plugin: Arc<Plugin>,
+    plugin: Arc<Loaded>,
     referent: Box<dyn Referent>,
     out: Outbox,
     calls: u64,
 }
 
 impl Driven {
-    fn new(plugin: &Arc<Plugin>) -> Self {
+    fn new(plugin: &Arc<Loaded>) -> Self {
         let referent = create(plugin, "Probe").unwrap();
         Self { plugin: Arc::clone(plugin), referent, out: Outbox::new(1), calls: 0 }
     }
@@ -98,8 +138,8 @@ impl Driven {
     }
 }
 
-fn create(plugin: &Plugin, typeid: &str) -> Result<Box<dyn Referent>, Fault> {
+fn create(plugin: &Loaded, typeid: &str) -> Result<Box<dyn Referent>, Fault> {
     let index = plugin.types().iter().position(|kind| kind.info().typeid == typeid).expect("the probe has this type");
     let birth = Birth { tenant: "default", ident: Ident(3), now_ms: 1_000, seed: 7 };
-    plugin.create(index, Args::none(), birth, &mut Outbox::new(1))
+    plugin.releases[index].create(Args::none(), birth, &mut Outbox::new(1))
 }

@@ -4,7 +4,7 @@ use steward_host::guest::{GuestConfig, GuestError, Guests, LoadOptions};
 use wasm_encoder::{Component, InstanceSection, MemorySection, MemoryType, Module, ModuleArg, ModuleSection};
 
 use super::steps::fails;
-use super::{Driven, IS_DENSE, component, config, probe};
+use super::{Driven, IS_DENSE, Loaded, component, config, probe};
 
 #[test]
 fn memory_beyond_its_limit_is_refused() {
@@ -24,7 +24,7 @@ fn memory_within_its_limit_is_given() {
 fn limit_of(memory_bytes: Option<usize>) -> String {
     let guests = Guests::new(config()).unwrap();
     let plugin = guests.load_with("probe", &component("probe"), LoadOptions { memory_bytes }).unwrap();
-    let mut object = Driven::new(&plugin);
+    let mut object = Driven::new(&Loaded::new(plugin));
     object.call("echo").unwrap();
     let message = object.call("grow").unwrap_err().message;
     let limit = message.split_once("limit is ").unwrap_or_else(|| panic!("{message}")).1;
@@ -55,7 +55,7 @@ fn memory_ends_where_it_ends() {
 
 #[test]
 fn what_is_given_back_is_empty_for_the_next() {
-    let plugin = probe(GuestConfig { objects_max: 1, ..config() });
+    let plugin = probe(GuestConfig { objects_max: 1, shard_objects_max: 1, ..config() });
     for _ in 0..2 {
         // Each fills 12 MiB with ones, of a memory that std believes to be zeroed.
         assert!(Driven::new(&plugin).call("exhaust").is_ok());

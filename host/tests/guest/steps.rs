@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use steward_host::guest::{GuestConfig, Plugin};
+use steward_host::guest::GuestConfig;
 use steward_objects::{Args, Effect, Ident, Input, Value, Why, common};
 use steward_wire::Token;
 
-use super::{Driven, config, create, probe};
+use super::{Driven, Loaded, config, create, probe};
 
 const NULL: &[u8] = &[0xf6];
 const FALSE: &[u8] = &[0xf4];
@@ -172,7 +172,7 @@ fn endless_loop_in_any_input_is_cut() {
     assert_eq!(object.poison().message, expected);
 }
 
-fn refused(plugin: &Plugin, typeid: &str) -> (Effect, String) {
+fn refused(plugin: &Loaded, typeid: &str) -> (Effect, String) {
     let fault = create(plugin, typeid).err().expect("the object is not made");
     (fault.effect, fault.message)
 }
@@ -189,7 +189,7 @@ fn creation_that_traps_or_loops_or_raises_makes_no_object() {
 
 #[test]
 fn objects_beyond_the_limit_are_refused_until_one_goes() {
-    let plugin = probe(GuestConfig { objects_max: 2, ..config() });
+    let plugin = probe(GuestConfig { objects_max: 2, shard_objects_max: 1, ..config() });
     let _first = create(&plugin, "Probe").unwrap();
     let second = create(&plugin, "Probe").unwrap();
     let fault = create(&plugin, "Probe").err().expect("there is no room");
@@ -201,7 +201,7 @@ fn objects_beyond_the_limit_are_refused_until_one_goes() {
 /// A poisoned object gives its memory back at once, though its proxies live on. One that is made again keeps its place.
 #[test]
 fn poisoned_object_makes_room_for_another_and_one_that_is_made_again_does_not() {
-    let plugin = probe(GuestConfig { objects_max: 1, step_cpu_ms: 20, ..config() });
+    let plugin = probe(GuestConfig { objects_max: 1, shard_objects_max: 1, step_cpu_ms: 20, ..config() });
     let mut object = Driven::new(&plugin);
     object.start("trap", Args::none());
     assert!(create(&plugin, "Probe").is_err());

@@ -7,6 +7,7 @@ use steward_conformance::worlds::{Hosted, Stepped};
 use steward_conformance::{called, cases, run, run_all};
 use steward_objects::BUILTINS;
 use steward_test_support::{HostOptions, plugin, spawn_host};
+use steward_wire::describe::Isolation;
 
 #[tokio::test]
 async fn types_answer_alike_stepped_by_hand() {
@@ -43,8 +44,17 @@ const LANGUAGES: [&[&str]; 3] = [&["conformance"], &["c"], &["go"]];
 
 #[tokio::test]
 async fn plugins_answer_as_the_types_that_they_are_modelled_on() {
+    answers_as_modelled_on(Isolation::Object).await;
+}
+
+#[tokio::test]
+async fn plugins_whose_objects_share_answer_so_too() {
+    answers_as_modelled_on(Isolation::Shared).await;
+}
+
+async fn answers_as_modelled_on(isolation: Isolation) {
     for plugins in LANGUAGES {
-        let host = spawn_host(HostOptions { plugins, ..HostOptions::default() });
+        let host = spawn_host(HostOptions { plugins, isolation, ..HostOptions::default() });
         let mut guests = Hosted::guests(host.connect(host.quic()).await).await;
         let ran = run_all(&mut guests).await;
         let all = cases();

@@ -9,15 +9,17 @@
 mod load;
 
 use load::Load;
+use steward_client::Isolation;
 use steward_test_support::{HostOptions, spawn_host};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let mut numbers = std::env::args().skip(1).map(|argument| argument.parse::<usize>().expect("a number"));
     let (clients, objects) = (numbers.next().unwrap_or(32), numbers.next().unwrap_or(1_000));
+    let isolation = Isolation::default();
     let guests_max = u32::try_from(objects + 16).expect("so many objects fit into no host");
     let host = spawn_host(HostOptions { guests_max, ..HostOptions::default() });
-    let seen = load::run(&host, host.quic(), Load { clients, objects, calls: objects }).await;
+    let seen = load::run(&host, host.quic(), Load { clients, objects, calls: objects, isolation }).await;
     println!("{clients} clients, {objects} objects, {} calls, none lost, none twice, none failed", seen.calls);
     println!("{} moves, longest call {:.1} ms", seen.moved, seen.longest.as_secs_f64() * 1e3);
 }

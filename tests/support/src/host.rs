@@ -9,7 +9,7 @@ use std::task::{Context, Waker};
 use std::time::Instant;
 
 use steward_client::{ConnectOptions, Fork, Manager};
-use steward_host::guest::{Compiler, GuestConfig, Guests, Plugin};
+use steward_host::guest::{Compiler, GuestConfig, Guests, Isolation, Plugin};
 use steward_host::{
     AuthKey, Config, Counters, Host, Key, LazyGuests, Limits, Registration, Role, Source, TenantConfig,
 };
@@ -24,6 +24,8 @@ pub struct HostOptions {
     pub limits: Limits,
     /// Plugins of this checkout, whose types are registered under their own names.
     pub plugins: &'static [&'static str],
+    /// What keeps the objects of those plugins' types apart; those that do not save have a Store each in any case.
+    pub isolation: Isolation,
     /// Further types.
     pub types: Vec<Registration>,
     /// Objects of plugins that are registered later.
@@ -36,7 +38,7 @@ impl Default for HostOptions {
     fn default() -> Self {
         let limits =
             Limits { connections_per_source_max: 20_000, drain_ms: 100, token_grace_ms: 300, ..Limits::shared() };
-        Self { limits, plugins: &[], types: Vec::new(), guests_max: 256 }
+        Self { limits, plugins: &[], isolation: Isolation::Object, types: Vec::new(), guests_max: 256 }
     }
 }
 
@@ -80,7 +82,9 @@ pub fn spawn_host(options: HostOptions) -> TestHost {
         let plugin = plugin(name);
         types.extend(plugin.types().iter().map(|offered| {
             let typeid = offered.info().typeid.clone();
-            Registration::new(typeid.clone(), Source::Plugin { plugin: Arc::clone(&plugin), typeid })
+            let isolation = Some(options.isolation).filter(|isolation| offered.may_be(*isolation).is_ok());
+            let source = Source::Plugin { plugin: Arc::clone(&plugin), typeid: typeid.clone() };
+            Registration { isolation, ..Registration::new(typeid, source) }
         }));
     }
     let key = |id: &str, role, authkey: &AuthKey| Key { id: id.into(), role, authkey: authkey.clone() };

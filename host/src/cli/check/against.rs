@@ -127,10 +127,9 @@ fn tried(old: &Arc<PluginType>, new: &Arc<PluginType>) -> Option<Change> {
         let call = Call { id: CallId::from(id) + 1, facet: 0, method: id, owner, now_ms: 1_000, seed, args };
         object.step(Input::Call(call), &mut outbox);
     }
-    if let Err(error) = releases.check(new) {
+    if let Err(error) = releases.replace(Arc::clone(new), None) {
         return Some(Change { verdict: Verdict::Impossible, what: error.to_string() });
     }
-    releases.replace(Arc::clone(new));
     // A step that the guest sees moves it: a session that never was has ended.
     outbox.clear(outbox.fence_next(), 1 << 16);
     object.step(Input::OwnerLost { session: u64::MAX, orderly: true, now_ms: 1_000 }, &mut outbox);

@@ -167,11 +167,10 @@ impl Stage {
             let of = Arc::clone(&self.types[index]);
             let before = of.newest().kind().version().to_owned();
             let (moved, not_moved) = (of.report().moved, of.report().not_moved);
-            if let Err(error) = of.check(kind) {
+            if let Err(error) = of.replace(Arc::clone(kind), None) {
                 self.said.push(format!("{typeid} {before} stays: {error}"));
                 continue;
             }
-            of.replace(Arc::clone(kind));
             let idents: Vec<_> = self
                 .objects
                 .iter()

@@ -30,37 +30,6 @@ async fn tenant_has_so_many_objects_and_no_more() {
     until("there is room again", async || manager.list::<u8>().await.ok()).await;
 }
 
-/// What objects of plugins keep in memory of their own, and what they are made again from.
-#[tokio::test]
-async fn memory_of_plugins_is_the_tenant_s_and_comes_back_with_their_objects() {
-    let mut options = HostOptions { plugins: &["conformance"], ..HostOptions::default() };
-    options.limits.tenant_bytes_max = 4_000_000;
-    let host = spawn_host(options);
-    let manager = host.manager().await;
-    let dict = manager.create("GuestDict", ()).await.expect("made");
-    let other = manager.create("GuestDict", ()).await.expect("made");
-    let item = "x".repeat(100_000);
-    let mut kept = 0;
-    let error = loop {
-        match dict.call::<()>("__setitem__", (kept, &item)).await {
-            Ok(()) => kept += 1,
-            Err(error) => break error,
-        }
-        assert!(kept < 40, "4,000,000 bytes have no room for that");
-    };
-    assert_eq!((error.effect(), error.kind(), error.is_retryable()), (Effect::Refused, "OverQuota", true));
-    assert!(error.message().contains("limit is 4000000"), "{error} should say the limit");
-    // It had no effect, and the object goes on.
-    assert!(kept > 5, "{kept} were kept");
-    assert_eq!(dict.call::<u64>("__len__", ()).await.expect("served"), kept);
-    assert_eq!(dict.call::<String>("__getitem__", (kept - 1,)).await.expect("served"), item);
-    let error = other.call::<()>("__setitem__", (0, &"x".repeat(1_000_000))).await.expect_err("another object's, too");
-    assert!(error.is("OverQuota"), "{error}");
-    drop(dict);
-    until("there is room again", async || other.call::<()>("__setitem__", (0, &item)).await.ok()).await;
-    assert!(host.counters("default").bytes < 2_000_000);
-}
-
 #[tokio::test]
 async fn tenant_stores_so_much_and_no_more() {
     let mut options = HostOptions { plugins: &["leaderboard"], ..HostOptions::default() };

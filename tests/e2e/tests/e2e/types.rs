@@ -1,6 +1,7 @@
 //! Registered types: what they expose, what their results become, where their objects come from.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use steward_client::{AnyValue, Queue};
 use steward_host::{Registration, Source};
@@ -55,8 +56,39 @@ fn counter() -> Source {
     Source::Constructor(info, Arc::new(make))
 }
 
+/// Answers with the thread that steps it, and may have something in common with others that are stepped.
+struct Threaded(Arc<AtomicBool>);
+
+impl Referent for Threaded {
+    fn step(&mut self, input: Input<'_>, out: &mut Outbox) {
+        let Input::Call(call) = input else { return };
+        out.returns_text(call.id, std::thread::current().name().unwrap_or_default());
+    }
+
+    fn is_busy(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 fn host(types: Vec<Registration>) -> TestHost {
     spawn_host(HostOptions { types, ..HostOptions::default() })
+}
+
+/// The thread of a transport has others to serve.
+#[tokio::test]
+async fn transport_does_not_wait_for_a_referent_that_is_busy_with_another() {
+    let busy = Arc::new(AtomicBool::new(false));
+    let shared = busy.clone();
+    let info = TypeInfo { typeid: "Threaded".into(), methods: vec![method("thread")], ..TypeInfo::default() };
+    let make = move |_: Args<'_>, _: &mut Outbox| Ok(Box::new(Threaded(shared.clone())) as Box<dyn Referent>);
+    let host = host(vec![Registration::new("Threaded", Source::Constructor(info, Arc::new(make)))]);
+    let manager = host.connect(host.unix()).await;
+    let object = manager.create("Threaded", ()).await.expect("made");
+    for (is_busy, expected) in [(false, "steward-unix"), (true, "steward-pool"), (false, "steward-unix")] {
+        busy.store(is_busy, Ordering::Relaxed);
+        let thread = object.call::<String>("thread", ()).await.expect("answered");
+        assert!(thread.starts_with(expected), "{thread}");
+    }
 }
 
 #[tokio::test]

@@ -1,21 +1,30 @@
 //! Plugins that come and go while a host runs, and what their objects live through meanwhile.
 
-use steward_client::{Error, Manager};
+use steward_client::{Error, Isolation, Manager};
 use steward_host::{Registration, Source};
 use steward_test_support::{HostOptions, component, plugin, spawn_host, version};
 use steward_wire::Effect;
 
-use super::load::{self, Load};
+use super::load::{self, Load, register_changeling};
 use super::on_both;
 
 on_both! {
     type_is_replaced_under_load => replaced_under_load;
+    type_whose_objects_share_is_replaced_under_load => shared_replaced_under_load;
 }
 
 async fn replaced_under_load(quic: bool) {
+    replaced_under_load_with(Isolation::Object, quic).await;
+}
+
+async fn shared_replaced_under_load(quic: bool) {
+    replaced_under_load_with(Isolation::Shared, quic).await;
+}
+
+async fn replaced_under_load_with(isolation: Isolation, quic: bool) {
     let host = spawn_host(HostOptions::default());
     let address = if quic { host.quic() } else { host.unix() };
-    let seen = load::run(&host, address, Load { clients: 4, objects: 11, calls: 100 }).await;
+    let seen = load::run(&host, address, Load { clients: 4, objects: 11, calls: 100, isolation }).await;
     assert!(seen.calls >= 400 && seen.moved >= 11 && !seen.longest.is_zero(), "{seen:?}");
 }
 
@@ -32,9 +41,19 @@ async fn register(manager: &Manager, component: &[u8]) {
 /// Every two hundredth call traps. It fails; all others have their effect, and other objects notice nothing.
 #[tokio::test]
 async fn object_that_traps_now_and_then_loses_nothing_and_its_neighbours_do_not_notice() {
+    traps_now_and_then(Isolation::Object, 10).await;
+}
+
+#[tokio::test]
+async fn neighbours_do_not_notice_if_they_share_either() {
+    // They are made again, too.
+    traps_now_and_then(Isolation::Shared, 20).await;
+}
+
+async fn traps_now_and_then(isolation: Isolation, recovered: u64) {
     let host = spawn_host(HostOptions::default());
     let manager = host.connect(host.quic()).await;
-    register(&manager, &component("changeling")).await;
+    register_changeling(&manager, &component("changeling"), isolation).await;
     let object = manager.create("Changeling", ()).await.unwrap();
     let neighbour = manager.create("Changeling", ()).await.unwrap();
     let mut sum = 0;
@@ -50,7 +69,7 @@ async fn object_that_traps_now_and_then_loses_nothing_and_its_neighbours_do_not_
         }
     }
     let report = manager.plugins().await.unwrap().remove(0);
-    assert_eq!((report.traps, report.recovered, report.poisoned), (10, 10, 0));
+    assert_eq!((report.traps, report.recovered, report.poisoned), (10, recovered, 0));
 }
 
 #[tokio::test]

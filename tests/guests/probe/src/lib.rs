@@ -23,6 +23,30 @@ struct Plugin;
 struct Probe {
     parked: RefCell<Vec<u64>>,
     spin_when_lost: RefCell<bool>,
+    /// The method that asked for it.
+    when_dropped: RefCell<&'static str>,
+    hoard: RefCell<Vec<u8>>,
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        match *self.when_dropped.borrow() {
+            "trap_when_dropped" => panic!("as asked"),
+            "spin_when_dropped" => loop {
+                black_box(0);
+            },
+            "work_when_dropped" => work(),
+            _ => {}
+        }
+    }
+}
+
+/// Some milliseconds of honest work.
+fn work() {
+    let mut sum = 0u64;
+    for n in 0..20_000_000u64 {
+        sum = black_box(sum.wrapping_add(n));
+    }
 }
 
 const METHODS: &[&str] = &[
@@ -52,6 +76,11 @@ const METHODS: &[&str] = &[
     "exhaust",
     "reach",
     "overreach",
+    "trap_when_dropped",
+    "spin_when_dropped",
+    "work_when_dropped",
+    "hoard",
+    "hoarded",
 ];
 
 impl Guest for Plugin {
@@ -100,8 +129,9 @@ fn method(name: &str) -> MethodInfo {
 }
 
 impl GuestObject for Probe {
-    fn create(typeid: String, _args: Vec<u8>, _context: Context) -> Result<Made, Fault> {
+    fn create(typeid: String, args: Vec<u8>, _context: Context) -> Result<Made, Fault> {
         match typeid.as_str() {
+            "Probe" if args != NO_ARGS => panic!("as asked"),
             "SpinInCreate" => loop {
                 black_box(0);
             },
@@ -156,9 +186,17 @@ impl GuestObject for Probe {
 }
 
 fn made() -> Made {
-    Made { object: Object::new(Probe { parked: RefCell::default(), spin_when_lost: RefCell::default() }), held: vec![] }
+    let probe = Probe {
+        parked: RefCell::default(),
+        spin_when_lost: RefCell::default(),
+        when_dropped: RefCell::default(),
+        hoard: RefCell::default(),
+    };
+    Made { object: Object::new(probe), held: vec![] }
 }
 
+/// `[[], {}]`
+const NO_ARGS: &[u8] = &[0x82, 0x80, 0xa0];
 const NULL: &[u8] = &[0xf6];
 const FALSE: &[u8] = &[0xf4];
 
@@ -223,12 +261,7 @@ impl Probe {
                 Ok(NULL.to_vec())
             }
             "invoke" => {
-                outcome.invokes.push(Invocation {
-                    tag: 1,
-                    ident: 7,
-                    method: "get".into(),
-                    args: vec![0x82, 0x80, 0xa0],
-                });
+                outcome.invokes.push(Invocation { tag: 1, ident: 7, method: "get".into(), args: NO_ARGS.to_vec() });
                 Ok(NULL.to_vec())
             }
             "wake" => {
@@ -244,14 +277,22 @@ impl Probe {
                 *self.spin_when_lost.borrow_mut() = true;
                 Ok(NULL.to_vec())
             }
-            // Some milliseconds of honest work.
             "work" => {
-                let mut sum = 0u64;
-                for n in 0..20_000_000u64 {
-                    sum = black_box(sum.wrapping_add(n));
-                }
+                work();
                 Ok(NULL.to_vec())
             }
+            method @ ("trap_when_dropped" | "spin_when_dropped" | "work_when_dropped") => {
+                *self.when_dropped.borrow_mut() = method;
+                outcome.changed = true;
+                Ok(NULL.to_vec())
+            }
+            // 10 MiB to keep, and how many MiB there are.
+            "hoard" => {
+                *self.hoard.borrow_mut() = black_box(vec![1; 10 << 20]);
+                outcome.changed = true;
+                Ok(NULL.to_vec())
+            }
+            "hoarded" => Ok(vec![(self.hoard.borrow().len() >> 20) as u8]),
             // The last byte of its memory, and what lies behind.
             "reach" | "overreach" => {
                 let at = memory_end() - usize::from(METHODS[call.method as usize] == "reach");
