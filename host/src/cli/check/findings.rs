@@ -11,8 +11,9 @@ use steward_wire::{Effect, Ident};
 /// What a component may import.
 const LENT: &str = "steward:plugin/";
 
-/// Memory that an object may have from the start without anybody wondering, in bytes.
-const MEMORY_BYTES_USUAL: u64 = 4 << 20;
+/// Memory that an object may have from the start without anybody wondering, in bytes: one in Go has some 5 MiB, of which it touches
+/// little.
+const MEMORY_BYTES_USUAL: u64 = 8 << 20;
 
 /// Words of Python, after a dot as elsewhere.
 const PYTHON_KEYWORDS: [&str; 35] = [
