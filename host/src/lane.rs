@@ -29,6 +29,8 @@ const IDLE_BYTES: usize = 8 << 10;
 const READ_BYTES: usize = 32 << 10;
 /// Unsent bytes from which on a lane is looked at before it takes another frame.
 const FILLING_BYTES: usize = 256 << 10;
+/// Frames after which the replies so far are sent before more are handled: whoever waits for them need not wait for the rest.
+const FRAMES_PER_TURN: usize = 32;
 /// What a reply's frame takes beyond its payload, at most.
 const REPLY_HEAD_BYTES: usize = 64;
 
@@ -289,7 +291,8 @@ where
         flushing: false,
         unheard: false,
         ended: false,
-        held_back: false,
+        rest: Rest::None,
+        frames_left: 0,
     };
     // Nothing is lost if this future is dropped between polls: all state is in `server`, which ends with it.
     poll_fn(|cx| {
@@ -328,8 +331,20 @@ struct Server<'a> {
     unheard: bool,
     /// The peer has closed its side.
     ended: bool,
-    /// Frames are there whole that wait for room on the way out.
-    held_back: bool,
+    rest: Rest,
+    /// Frames that may still be handled in this poll.
+    frames_left: usize,
+}
+
+/// Why frames that are there whole are not handled yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// There are none.
+    None,
+    /// They wait for room on the way out.
+    HeldBack,
+    /// They wait for the next poll, since this one has handled so many.
+    NextTurn,
 }
 
 impl Server<'_> {
@@ -345,6 +360,7 @@ impl Server<'_> {
         W: AsyncWrite + Unpin,
     {
         let limits = &self.session.tenant.shared.limits;
+        self.frames_left = FRAMES_PER_TURN;
         loop {
             let drained = !self.unheard
                 && self.poll_send(cx, writer, send_bulk).unwrap_or_else(|error| {
@@ -368,10 +384,20 @@ impl Server<'_> {
             }
             let backed_up = self.sending.len() - self.sent + bulk_bytes > limits.unsent_bytes_max;
             let mut progress = false;
-            if self.held_back && !closing && !self.lane.is_backed_up(limits.unsent_bytes_max) {
+            let goes_on = match self.rest {
+                Rest::None => false,
+                Rest::HeldBack => !self.lane.is_backed_up(limits.unsent_bytes_max),
+                Rest::NextTurn if self.frames_left == 0 => {
+                    // What was written leaves first, which is another task's work.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Rest::NextTurn => true,
+            };
+            if goes_on && !closing {
                 progress = true;
                 self.take_frames();
-            } else if !closing && !backed_up && !self.ended && !self.held_back {
+            } else if !closing && !backed_up && !self.ended && self.rest == Rest::None {
                 match self.poll_receive(cx, reader) {
                     Poll::Ready(Ok(0)) if self.lane.kind == LaneKind::Bulk && self.received.is_empty() => {
                         (self.ended, progress) = (true, true);
@@ -476,13 +502,17 @@ impl Server<'_> {
 
     /// Brings every complete frame to where it belongs. The error is for the peer.
     fn handle_frames(&mut self) -> Result<(), String> {
-        self.held_back = false;
+        self.rest = Rest::None;
         let limit = self.session.tenant.shared.limits.request_bytes_max;
         let unsent_bytes_max = self.session.tenant.shared.limits.unsent_bytes_max;
         while let Some(length) = frame::length(&self.received[self.taken..]) {
             // Replies may be many times their calls: the rest waits until these have left.
-            self.held_back = self.lane.is_backed_up(unsent_bytes_max);
-            if self.held_back {
+            if self.lane.is_backed_up(unsent_bytes_max) {
+                self.rest = Rest::HeldBack;
+                break;
+            }
+            if self.frames_left == 0 {
+                self.rest = Rest::NextTurn;
                 break;
             }
             if length > limit {
@@ -492,6 +522,7 @@ impl Server<'_> {
             let Some(body) = self.received.get(start..start + length) else { break };
             dispatch::frame(self.session, self.lane, body)?;
             self.taken = start + length;
+            self.frames_left -= 1;
             self.slow = None;
         }
         self.received.drain(..self.taken);
