@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use steward_wire::Fault;
 
-/// What a tenant keeps: the items its objects store, replies that are not acknowledged, calls that wait for a busy object.
+/// What a tenant keeps: the items its objects store, replies that are not acknowledged, calls that wait for a busy object, memory that
+/// objects of plugins have asked for and by which they are made again, components that are uploaded.
 ///
 /// Whoever keeps something charges it and releases exactly as much when it goes. At the limit, what would keep more is refused; what is
 /// charged without asking (a reply that must be kept) may go beyond, by no more than one step's worth for each thread.
@@ -66,6 +67,11 @@ impl Charge {
     /// Whether whom it is charged to has no room left.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.budget.as_ref().is_some_and(|budget| budget.allows(0).is_err())
+    }
+
+    /// As [`Budget::allows`], of whom it is charged to.
+    pub(crate) fn allows(&self, bytes: usize) -> Result<(), Fault> {
+        self.budget.as_ref().map_or(Ok(()), |budget| budget.allows(bytes))
     }
 
     pub(crate) fn add(&mut self, bytes: u64) {

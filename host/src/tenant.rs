@@ -138,7 +138,8 @@ impl Tenant {
             Origin::Constructor(constructor) => constructor(args, &mut out)?,
             Origin::Plugin(releases) => {
                 let (now_ms, seed) = (self.shared.clock.now_ms(), self.shared.seed(ident, 0));
-                releases.create(args, Birth { tenant: &self.name, ident, now_ms, seed }, &mut out)?
+                let birth = Birth { tenant: &self.name, ident, now_ms, seed };
+                releases.create_within(&self.budget, args, birth, &mut out)?
             }
             Origin::Singleton { of, args, made } => return self.singleton(kind, of, args, made),
         };

@@ -151,8 +151,8 @@ struct LimitFlags {
     #[arg(long, env = "STEWARD_OBJECTS_MAX", value_name = "N")]
     objects_max: Option<usize>,
 
-    /// Bytes that a tenant may keep: stored items, replies that are not acknowledged, calls that wait for a busy object, components
-    /// that are uploaded.
+    /// Bytes that a tenant may keep: stored items, replies that are not acknowledged, calls that wait for a busy object, memory that
+    /// objects of plugins have asked for and by which they are made again, components that are uploaded.
     #[arg(long, env = "STEWARD_TENANT_BYTES_MAX", value_name = "BYTES")]
     tenant_bytes_max: Option<u64>,
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use steward_objects::Ident;
+use steward_objects::{Fault, Ident};
 use wasmtime::{Engine, PoolConcurrencyLimitError, ResourceLimiter, Store, Trap, UpdateDeadline};
 
 use super::bindings::exports::steward::plugin::referent::Made;
 use super::bindings::steward::plugin::{host, types as wit};
 use super::bindings::{self, PluginPre};
 use super::{PluginType, Runtime, slab};
+use crate::budget::Charge;
 
 /// Bytes that a guest may hand over in one go besides a reply of the greatest length.
 const HANDOVER_SPARE_BYTES: usize = 1 << 20;
@@ -34,12 +35,15 @@ pub(super) struct Entry {
     pub(super) now_ms: u64,
     /// What the guest logs is dropped: it is stepped with what another one was stepped with, which has said it.
     pub(super) muted: bool,
+    /// It gets no more memory than its tenant may keep. What has happened anyway is not limited by that, nor what an object that
+    /// is made again has had before.
+    pub(super) limited: bool,
 }
 
 impl Instance {
-    /// A Store that nobody has entered, in which this many objects may be.
-    pub(super) fn new(kind: &PluginType, objects_max: usize, log_minute: LogMinute) -> Self {
-        let store = Inside::store(kind.pre.engine(), Arc::clone(&kind.who), objects_max, log_minute);
+    /// A Store that nobody has entered, in which this many objects may be. `grown` is charged for memory beyond the start.
+    pub(super) fn new(kind: &PluginType, objects_max: usize, log_minute: LogMinute, grown: Charge) -> Self {
+        let store = Inside::store(kind.pre.engine(), Arc::clone(&kind.who), objects_max, log_minute, grown);
         Self { store, plugin: None, start_bytes: 0 }
     }
 
@@ -91,6 +95,11 @@ impl Instance {
         self.store.data().starved
     }
 
+    /// Why the latest entry got no memory, if its tenant keeps too much.
+    pub(super) fn over_quota(&self) -> Option<&Fault> {
+        self.store.data().over_quota.as_ref()
+    }
+
     /// Bytes of memory that it has, and whether three quarters of those that it may add are taken.
     pub(super) fn memory(&self) -> (usize, bool) {
         let Inside { who, memory_bytes, .. } = self.store.data();
@@ -132,8 +141,14 @@ pub(super) struct Inside {
     ticks: u32,
     /// The guest was refused memory.
     starved: bool,
-    /// Bytes of memory that there are. Outlives the entry.
+    /// The tenant keeps too much for the guest to have more memory.
+    over_quota: Option<Fault>,
+    /// The guest may be refused memory by that.
+    limited: bool,
+    /// Bytes of memory that there are, or would be had it grown the last time. Outlives the entry.
     memory_bytes: usize,
+    /// Those of them that were asked for after the start, given back with the Store.
+    grown: Charge,
     now_ms: u64,
     logged_bytes: usize,
     log_lines_dropped: u32,
@@ -151,7 +166,7 @@ struct Cut {
 }
 
 impl Inside {
-    fn store(engine: &Engine, who: Arc<Who>, objects_max: usize, log_minute: LogMinute) -> Store<Self> {
+    fn store(engine: &Engine, who: Arc<Who>, objects_max: usize, log_minute: LogMinute, grown: Charge) -> Store<Self> {
         let runtime = Arc::clone(&who.runtime);
         let inside = Self {
             who,
@@ -159,7 +174,10 @@ impl Inside {
             cpu_at_first_tick: None,
             ticks: 0,
             starved: false,
+            over_quota: None,
+            limited: false,
             memory_bytes: 0,
+            grown,
             now_ms: 0,
             logged_bytes: 0,
             log_lines_dropped: 0,
@@ -205,7 +223,9 @@ impl Inside {
             }
             None => error.root_cause().to_string(),
         };
-        if self.starved {
+        if let Some(fault) = &self.over_quota {
+            format!("{}: {trap}", fault.message)
+        } else if self.starved {
             let limit = self.who.memory_bytes_max;
             format!("out of memory, limit is {limit} bytes: {trap}")
         } else {
@@ -215,13 +235,27 @@ impl Inside {
 }
 
 impl ResourceLimiter for Inside {
-    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let fits = desired <= self.who.memory_bytes_max;
-        self.starved |= !fits;
-        if fits {
-            self.memory_bytes = desired;
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        // Larger, if it could not grow the last time. `memory_grow_failed` does not say for which growth it is called, and is called
+        // for those, too, that were never asked for here.
+        let failed_bytes = self.memory_bytes.saturating_sub(current) as u64;
+        self.grown.sub(failed_bytes.min(self.grown.bytes()));
+        self.memory_bytes = current;
+        if desired > self.who.memory_bytes_max {
+            self.starved = true;
+            return Ok(false);
         }
-        Ok(fits)
+        // From nothing, it is the memory that it starts with: its type's, which somebody with a key for that has registered.
+        let more = if current == 0 { 0 } else { desired - current };
+        if self.limited
+            && let Err(fault) = self.grown.allows(more)
+        {
+            self.over_quota = Some(fault);
+            return Ok(false);
+        }
+        self.grown.add(more as u64);
+        self.memory_bytes = desired;
+        Ok(true)
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
@@ -284,15 +318,17 @@ impl host::Host for Inside {
 fn enter<R>(
     runtime: &Runtime,
     store: &mut Store<Inside>,
-    Entry { ident, now_ms, muted }: Entry,
+    Entry { ident, now_ms, muted, limited }: Entry,
     run: impl FnOnce(&mut Store<Inside>) -> wasmtime::Result<R>,
 ) -> wasmtime::Result<R> {
     let inside = store.data_mut();
     inside.ident = ident;
     inside.muted = muted;
+    inside.limited = limited;
     inside.cpu_at_first_tick = None;
     inside.ticks = 0;
     inside.starved = false;
+    inside.over_quota = None;
     inside.now_ms = now_ms;
     inside.logged_bytes = 0;
     store.set_epoch_deadline(1);
@@ -316,8 +352,8 @@ pub(super) fn is_full(error: &wasmtime::Error) -> bool {
 /// Asks a plugin what it offers, in a sandbox of its own. The error says what ended it.
 pub(super) fn describe(pre: &PluginPre<Inside>, who: Who) -> Result<Vec<wit::TypeInfo>, String> {
     let who = Arc::new(who);
-    let mut store = Inside::store(pre.engine(), Arc::clone(&who), 0, LogMinute::default());
-    let entry = Entry { ident: Ident::HOST, now_ms: 0, muted: false };
+    let mut store = Inside::store(pre.engine(), Arc::clone(&who), 0, LogMinute::default(), Charge::default());
+    let entry = Entry { ident: Ident::HOST, now_ms: 0, muted: false, limited: false };
     enter(&who.runtime, &mut store, entry, |store| {
         let plugin = pre.instantiate(&mut *store)?;
         plugin.steward_plugin_referent().call_describe(store)

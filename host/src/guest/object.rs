@@ -12,9 +12,10 @@ use super::journal::{self, Base, JOURNAL_BYTES_MAX, Journal, Waiting, Wish, dige
 use super::ledger::{Held, Ledger, emit};
 use super::releases::{Release, Releases};
 use super::rules::{Arrived, Broken, check_fault, raised};
-use super::shard::{Ended, Guest, NotMade, Seat, Trap, Where, place};
+use super::shard::{Ended, Guest, NotMade, Seat, Trap, Where, Whose, place};
 use super::traps::Traps;
 use super::{Birth, Isolation, Runtime};
+use crate::budget::Budget as TenantBudget;
 
 /// Kind of the fault of a guest that trapped, was cut, or broke the rules.
 const GUEST_TRAP: &str = "GuestTrap";
@@ -38,7 +39,7 @@ pub struct Object {
     ledger: Ledger,
     /// By what it is made again, or why it cannot be.
     journal: Result<Journal, &'static str>,
-    /// Bytes of the journal that the tally knows of.
+    /// Bytes of the journal that the tally knows of, and the tenant is charged for.
     journal_bytes: usize,
     traps: Option<Box<Traps>>,
 }
@@ -74,10 +75,12 @@ struct Moved {
 }
 
 impl Object {
+    /// `budget`: what its tenant may keep, if there is a limit to it.
     pub(super) fn create(
         releases: Arc<Releases>,
         args: Args<'_>,
         birth: Birth<'_>,
+        budget: Option<&Arc<TenantBudget>>,
         out: &mut Outbox,
     ) -> Result<Self, Fault> {
         let release = releases.newest();
@@ -92,9 +95,11 @@ impl Object {
             return Err(Fault::refused(GUEST_TRAP, fault).retry());
         }
         let context = wit::Context { now_ms, seed, tenant: tenant.to_owned() };
-        let entry = Entry { ident, now_ms, muted: false };
+        let entry = Entry { ident, now_ms, muted: false, limited: true };
         let arrived = if args.has_tokens() { Arrived::with(args.item()) } else { Arrived::default() };
-        let made = place(&release, tenant, Where::Anywhere, |seat| Guest::create(seat, entry, args.item(), &context));
+        let made = place(&release, Whose { tenant, budget }, Where::Anywhere, |seat| {
+            Guest::create(seat, entry, args.item(), &context)
+        });
         if shares {
             match &made {
                 Err(NotMade::Trapped(_)) => release.shards.constructor_trapped(now_ms),
@@ -107,7 +112,7 @@ impl Object {
         let item = if args.item() == Args::none().item() { Box::default() } else { args.item().into() };
         let base = Base { saved_by: None, item, now_ms, seed, wish: Wish::default(), mark: 0 };
         held.into_iter().for_each(|ident| out.hold(Ident(ident)));
-        Ok(Self::begin(releases, release, birth, (guest, ledger, base)))
+        Ok(Self::begin(releases, release, birth, (guest, ledger, base), out))
     }
 
     /// An object from what one of its type was. It may hold tokens of idents that are `known`.
@@ -121,8 +126,8 @@ impl Object {
         let release = releases.newest();
         let Birth { tenant, ident, now_ms, seed } = birth;
         let context = wit::Context { now_ms, seed, tenant: tenant.to_owned() };
-        let entry = Entry { ident, now_ms, muted: false };
-        let made = place(&release, tenant, Where::Anywhere, |seat| {
+        let entry = Entry { ident, now_ms, muted: false, limited: false };
+        let made = place(&release, Whose { tenant, budget: None }, Where::Anywhere, |seat| {
             Guest::load(seat, entry, &saved.state, &saved.version, &context)
         });
         let (guest, held) = made.map_err(|error| not_made(&release, error, known))?;
@@ -132,7 +137,7 @@ impl Object {
         let item = saved.state.as_slice().into();
         let base = Base { saved_by, item, now_ms, seed, wish: Wish::default(), mark: 0 };
         held.into_iter().for_each(|ident| out.hold(Ident(ident)));
-        Ok(Self::begin(releases, release, birth, (guest, ledger, base)))
+        Ok(Self::begin(releases, release, birth, (guest, ledger, base), out))
     }
 
     /// Of a guest that was just made.
@@ -141,6 +146,7 @@ impl Object {
         release: Arc<Release>,
         Birth { ident, seed, .. }: Birth<'_>,
         (guest, ledger, base): (Guest, Ledger, Base),
+        out: &mut Outbox,
     ) -> Self {
         release.objects.fetch_add(1, Ordering::Relaxed);
         let mut object = Self {
@@ -155,7 +161,7 @@ impl Object {
             traps: None,
             release,
         };
-        object.count_journal();
+        object.count_journal(out);
         object
     }
 
@@ -254,7 +260,8 @@ impl Object {
         let now_ms = time_of(input);
         let seed = self.seed_of(input);
         let told = tell(&self.release, input);
-        let entry = self.entry(now_ms);
+        // What is no call has happened, whatever the tenant keeps.
+        let entry = Entry { limited: matches!(input, Input::Call(_)), ..self.entry(now_ms) };
         let mut by_itself = false;
         let stepped = loop {
             let guest = self.guest.as_mut().expect("a poisoned object was answered for above");
@@ -267,7 +274,7 @@ impl Object {
                     Ok(())
                 }
                 Ok(outcome) => break Ok(outcome),
-                Err(Ended::Trapped(Trap { what, .. })) => break Err(what),
+                Err(Ended::Trapped(trap)) => break Err(trap),
             };
             if let Err(what) = made_again {
                 return self.poison(what, out);
@@ -301,23 +308,26 @@ impl Object {
                 self.traps.take_if(|traps| traps.went_well());
                 self.save_if_due(now_ms, out);
             }
-            (Err(trap), _) => self.fail(input, format!("guest trapped in {}: {trap}", self.place(input)), out),
+            (Err(Trap { what, over_quota, .. }), _) => {
+                self.fail(input, format!("guest trapped in {}: {what}", self.place(input)), over_quota, out);
+            }
             (_, Err(broken)) => {
-                self.fail(input, format!("guest broke the rules in {}: {broken}", self.place(input)), out);
+                self.fail(input, format!("guest broke the rules in {}: {broken}", self.place(input)), None, out);
             }
         }
     }
 
     /// The guest failed in a step. A call is as if it had never come; everything else has happened whether or not the
     /// object can follow.
-    fn fail(&mut self, input: &Input<'_>, what: String, out: &mut Outbox) {
+    fn fail(&mut self, input: &Input<'_>, what: String, over_quota: Option<Box<Fault>>, out: &mut Outbox) {
         self.releases.tally.traps.fetch_add(1, Ordering::Relaxed);
         let Input::Call(call) = input else { return self.poison(what, out) };
         if let Err(why) = self.make_again(call.now_ms, out) {
             return self.poison(format!("{what}; it cannot be made again: {why}"), out);
         }
         self.warn(&format!("{what}; made again"));
-        out.raises(call.id, &Fault::refused(GUEST_TRAP, format!("{what}; the call had no effect")));
+        let trapped = || Fault::refused(GUEST_TRAP, format!("{what}; the call had no effect"));
+        out.raises(call.id, &over_quota.map_or_else(trapped, |fault| *fault));
     }
 
     /// Puts a new guest, which is as the one that has trapped was before, in its place.
@@ -364,8 +374,8 @@ impl Object {
 
     /// A guest made from the journal, and its wish to be woken.
     fn remade(&self, wanted: Where<'_>) -> Result<(Guest, Option<u64>), NotMade> {
-        let tenant = self.guest.as_ref().map_or("", Guest::tenant);
-        place(&self.release, tenant, wanted, |seat| self.replayed(seat, tenant))
+        let whose = self.guest.as_ref().expect("a poisoned object is not made again").whose();
+        place(&self.release, whose, wanted, |seat| self.replayed(seat, whose.tenant))
     }
 
     fn replayed(&self, seat: Seat, tenant: &str) -> Result<(Guest, Option<u64>), NotMade> {
@@ -435,7 +445,7 @@ impl Object {
 
     /// Saves the object when its journal has become long, and begins a new one.
     fn save_if_due(&mut self, now_ms: u64, out: &mut Outbox) {
-        self.count_journal();
+        self.count_journal(out);
         let kind = &self.release.kind;
         let runtime = &*kind.who.runtime;
         let entry = self.entry(now_ms);
@@ -445,7 +455,7 @@ impl Object {
         }
         if !kind.saves {
             if journal.len() > JOURNAL_BYTES_MAX {
-                self.give_up("its type does not save, and it was made too many calls ago");
+                self.give_up("its type does not save, and it was made too many calls ago", out);
             }
             return;
         }
@@ -464,7 +474,7 @@ impl Object {
                 let wish = self.ledger.wish;
                 let base = Base { saved_by: Some(version), item: state.into(), now_ms, seed, wish, mark };
                 self.journal = Ok(Journal::new(base, self.release.isolation));
-                return self.count_journal();
+                return self.count_journal(out);
             }
             Ok(Ok(state)) => format!("its state is {} bytes, limit is {STATE_BYTES_MAX}", state.len()),
             Ok(Err(fault)) => format!("{}: {}", fault.kind, fault.message),
@@ -484,15 +494,15 @@ impl Object {
         let Ok(journal) = &mut self.journal else { return };
         journal.put_off();
         if journal.len() > JOURNAL_BYTES_MAX {
-            self.give_up("it could not be saved");
+            self.give_up("it could not be saved", out);
         }
     }
 
     /// From now on a trap poisons the object.
-    fn give_up(&mut self, why: &'static str) {
+    fn give_up(&mut self, why: &'static str, out: &mut Outbox) {
         self.warn(&format!("it cannot be made again after a trap: {why}"));
         self.journal = Err(why);
-        self.count_journal();
+        self.count_journal(out);
     }
 
     /// Moves to the newest version, and steps that with the input. False if the object stays as it is, and the input
@@ -576,7 +586,7 @@ impl Object {
         seeds: (u64, u64),
     ) -> Result<Moved, String> {
         let guest = self.guest.as_ref().expect("a poisoned object does not move");
-        let moved = place(newest, guest.tenant(), Where::InPlaceOf(guest), |seat| {
+        let moved = place(newest, guest.whose(), Where::InPlaceOf(guest), |seat| {
             self.loaded(newest, seat, state, input, seeds)
         });
         moved.map_err(|error| error.to_string())
@@ -593,14 +603,12 @@ impl Object {
         let now_ms = time_of(input);
         let from = &self.release.kind.version;
         let runtime = &*newest.kind.who.runtime;
-        let tenant = self.guest.as_ref().map_or("", Guest::tenant).to_owned();
+        let tenant = self.guest.as_ref().map_or("", |guest| guest.whose().tenant).to_owned();
         let context = wit::Context { now_ms, seed: load_seed, tenant };
         let entry = self.entry(now_ms);
         let (mut guest, stored) = Guest::load(seat, entry, state, from, &context).map_err(|error| match error {
             NotMade::Raised(fault) => NotMade::Differs(format!("`load` raised {}: {}", fault.kind, fault.message)),
-            NotMade::Trapped(Trap { what, crowded }) => {
-                NotMade::Trapped(Trap { what: format!("`load` trapped: {what}"), crowded })
-            }
+            NotMade::Trapped(trap) => NotMade::Trapped(Trap { what: format!("`load` trapped: {}", trap.what), ..trap }),
             other => other,
         })?;
         let mut budget = Budget::new(runtime);
@@ -679,7 +687,7 @@ impl Object {
 
     /// An entry on this object's behalf.
     fn entry(&self, now_ms: u64) -> Entry {
-        Entry { ident: self.ident, now_ms, muted: false }
+        Entry { ident: self.ident, now_ms, muted: false, limited: false }
     }
 
     /// The seed of a step: the call's own, or one of the object's.
@@ -721,7 +729,7 @@ impl Object {
         self.guest = Err(Box::new(fault.clone()));
         self.ledger = Ledger::default();
         self.journal = Err("it is poisoned");
-        self.count_journal();
+        self.count_journal(out);
         out.poison(fault);
     }
 
@@ -730,12 +738,14 @@ impl Object {
         tracing::warn!(plugin, typeid, ident = self.ident.0, "{message}");
     }
 
-    /// Tells the tally how large the journal is.
-    fn count_journal(&mut self) {
+    /// Tells the tally how large the journal is, and the tenant.
+    fn count_journal(&mut self, out: &mut Outbox) {
         let bytes = self.journal.as_ref().map_or(0, Journal::memory_bytes);
         if bytes != self.journal_bytes {
             let counter = &self.releases.tally.journal_bytes;
             counter.fetch_add(bytes.wrapping_sub(self.journal_bytes), Ordering::Relaxed);
+            out.store_items(0, bytes);
+            out.remove_items(0, self.journal_bytes);
             self.journal_bytes = bytes;
         }
     }
@@ -782,6 +792,7 @@ fn not_made(release: &Release, error: NotMade, known: impl Fn(Ident) -> bool + C
             let limit = runtime.profile.objects_max;
             Fault::refused("OverQuota", format!("no room for another guest, limit is {limit}")).retry()
         }
+        NotMade::Trapped(Trap { over_quota: Some(fault), .. }) => *fault,
         NotMade::Trapped(_) | NotMade::Interrupted | NotMade::Differs(_) => {
             Fault::refused(GUEST_TRAP, format!("guest trapped in `{}`: {error}", release.kind.info.typeid))
         }

@@ -16,6 +16,7 @@ use steward_wire::describe::{MethodInfo, TypeInfo};
 use super::object::{Object, Saved};
 use super::shard::Shards;
 use super::{Birth, Isolation, PluginType, Runtime};
+use crate::budget::Budget;
 
 /// One registered type through its versions.
 pub struct Releases {
@@ -240,7 +241,7 @@ impl Releases {
     /// # Errors
     /// As [`Releases::create`].
     pub fn make(self: &Arc<Self>, args: Args<'_>, birth: Birth<'_>, out: &mut Outbox) -> Result<Object, Fault> {
-        Object::create(Arc::clone(self), args, birth, out)
+        Object::create(Arc::clone(self), args, birth, None, out)
     }
 
     /// Makes an object of the newest version from what one was, which may hold tokens of idents that are `known`.
@@ -255,6 +256,17 @@ impl Releases {
         out: &mut Outbox,
     ) -> Result<Object, Fault> {
         Object::load(Arc::clone(self), saved, birth, known, out)
+    }
+
+    /// As [`Releases::create`], for a tenant that may keep so much.
+    pub(crate) fn create_within(
+        self: &Arc<Self>,
+        budget: &Arc<Budget>,
+        args: Args<'_>,
+        birth: Birth<'_>,
+        out: &mut Outbox,
+    ) -> Result<Box<dyn Referent>, Fault> {
+        Ok(Box::new(Object::create(Arc::clone(self), args, birth, Some(budget), out)?))
     }
 
     /// How the objects fare.

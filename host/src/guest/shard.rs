@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use steward_objects::Ident;
+use steward_objects::{Fault, Ident};
 use wasmtime::Store;
 use wasmtime::component::ResourceAny;
 
@@ -27,6 +27,7 @@ use super::instance::{Entry, Inside, Instance, LogMinute, Who, is_full};
 use super::releases::Release;
 use super::traps::Traps;
 use super::{Isolation, Slot, bindings};
+use crate::budget::{Budget, Charge};
 
 /// Guests that one entry drops before its own work, at most.
 const DROPS_MAX: usize = 64;
@@ -35,6 +36,8 @@ const DROPS_MAX: usize = 64;
 struct Shard {
     release: Arc<Release>,
     tenant: Box<str>,
+    /// The tenant's, which is charged for the memory that the Store has beyond its start.
+    budget: Option<Arc<Budget>>,
     /// Seats that are taken. None again: the shard is about to go, and nobody comes any more.
     objects: AtomicUsize,
     /// No more seats are given than this. Once the memory is nearly used up: than there were then.
@@ -78,6 +81,14 @@ struct Listed {
     last: usize,
 }
 
+/// Whose objects a shard has.
+#[derive(Clone, Copy)]
+pub(super) struct Whose<'a> {
+    pub(super) tenant: &'a str,
+    /// What the tenant may keep, if there is a limit to it.
+    pub(super) budget: Option<&'a Arc<Budget>>,
+}
+
 /// An object's place in a shard.
 pub(super) struct Seat {
     shard: Arc<Shard>,
@@ -98,6 +109,8 @@ pub(super) struct Trap {
     pub(super) what: String,
     /// It wanted memory that others in the shard had: by itself it may fare better.
     pub(super) crowded: bool,
+    /// It wanted memory, and its tenant keeps too much.
+    pub(super) over_quota: Option<Box<Fault>>,
 }
 
 /// Why an entry came to nothing.
@@ -133,7 +146,7 @@ impl Ended {
     /// The same of a guest that is being made; `place` says where it was, in front of what happened.
     pub(super) fn not_made(self, place: impl FnOnce(&str) -> String) -> NotMade {
         match self {
-            Self::Trapped(Trap { what, crowded }) => NotMade::Trapped(Trap { what: place(&what), crowded }),
+            Self::Trapped(trap) => NotMade::Trapped(Trap { what: place(&trap.what), ..trap }),
             Self::Before => NotMade::Interrupted,
         }
     }
@@ -155,25 +168,25 @@ pub(super) enum Where<'a> {
 /// Has a guest made, in another shard if that one ends meanwhile, and in one of its own if others leave it no memory.
 pub(super) fn place<T>(
     release: &Arc<Release>,
-    tenant: &str,
+    whose: Whose<'_>,
     mut wanted: Where<'_>,
     mut make: impl FnMut(Seat) -> Result<T, NotMade>,
 ) -> Result<T, NotMade> {
     let mut home = None;
     loop {
         let seat = match wanted {
-            Where::Anywhere => Seat::take(release, tenant)?,
+            Where::Anywhere => Seat::take(release, whose)?,
             // The room of an object that moves goes along with it.
             Where::InPlaceOf(former) if former.is_isolated() && release.isolation == Isolation::Object => {
-                Shard::founded(release, tenant, None)
+                Shard::founded(release, whose, None)
             }
-            Where::InPlaceOf(_) => Seat::take(release, tenant)?,
+            Where::InPlaceOf(_) => Seat::take(release, whose)?,
             Where::Again(former) => {
                 home = Some(former);
                 former.seat.another()
             }
             Where::Alone => match (Slot::take(release.runtime()), home.take()) {
-                (Some(slot), _) => Shard::founded(release, tenant, Some(slot)),
+                (Some(slot), _) => Shard::founded(release, whose, Some(slot)),
                 // It was crowded there; but that Store has ended, and who comes first has the next one to himself.
                 (None, Some(home)) => home.seat.another(),
                 (None, None) => return Err(NotMade::NoRoom),
@@ -204,12 +217,12 @@ fn seats_of(release: &Release) -> usize {
 
 impl Seat {
     /// A seat in a shard that has room, or in a new one.
-    fn take(release: &Arc<Release>, tenant: &str) -> Result<Self, NotMade> {
-        let found = || Ok(Shard::founded(release, tenant, Some(Slot::take(release.runtime()).ok_or(NotMade::NoRoom)?)));
+    fn take(release: &Arc<Release>, whose: Whose<'_>) -> Result<Self, NotMade> {
+        let found = || Ok(Shard::founded(release, whose, Some(Slot::take(release.runtime()).ok_or(NotMade::NoRoom)?)));
         if release.isolation == Isolation::Object {
             return found();
         }
-        release.shards.seat(tenant).map_or_else(found, Ok)
+        release.shards.seat(whose.tenant).map_or_else(found, Ok)
     }
 
     /// A second seat for the same object, for as long as one guest of it takes the place of another.
@@ -284,7 +297,7 @@ impl Shards {
 
 impl Shard {
     /// A new shard with its first seat.
-    fn founded(release: &Arc<Release>, tenant: &str, slot: Option<Slot>) -> Seat {
+    fn founded(release: &Arc<Release>, Whose { tenant, budget }: Whose<'_>, slot: Option<Slot>) -> Seat {
         let objects_max = seats_of(release);
         let state =
             State { instance: None, life: 0, guests: 0, memory_bytes: 0, log_minute: LogMinute::default(), slot };
@@ -292,6 +305,7 @@ impl Shard {
             shard: Arc::new(Self {
                 release: Arc::clone(release),
                 tenant: tenant.into(),
+                budget: budget.cloned(),
                 objects: AtomicUsize::new(1),
                 objects_max: AtomicUsize::new(objects_max),
                 is_listed: AtomicBool::new(false),
@@ -323,7 +337,8 @@ impl Shard {
         let mut state = self.state.lock();
         self.bury(&mut state);
         let State { instance, log_minute, .. } = &mut *state;
-        let new = || Instance::new(kind, seats_of(&self.release), *log_minute);
+        let grown = || self.budget.clone().map_or_else(Charge::default, Charge::to);
+        let new = || Instance::new(kind, seats_of(&self.release), *log_minute, grown());
         let instance = instance.get_or_insert_with(new);
         match instance.make(kind, entry, make) {
             Ok(Ok(made)) => {
@@ -369,12 +384,13 @@ impl Shard {
     /// Ends the Store, whose latest entry failed on behalf of so many of the guests in it.
     fn end(&self, state: &mut State, error: &wasmtime::Error, own: usize) -> Trap {
         let Some(instance) = state.instance.take() else { unreachable!("it was entered just now") };
-        let crowded = instance.is_starved() && state.guests > own;
+        let over_quota = instance.over_quota().cloned().map(Box::new);
+        let crowded = instance.is_starved() && over_quota.is_none() && state.guests > own;
         if crowded {
             let objects = self.objects.load(Ordering::Relaxed);
             self.objects_max.fetch_min(objects.saturating_sub(1).max(1), Ordering::Relaxed);
         }
-        let trap = Trap { what: instance.explain(error), crowded };
+        let trap = Trap { what: instance.explain(error), crowded, over_quota };
         Self::begin_anew(state, instance);
         trap
     }
@@ -403,7 +419,7 @@ impl Shard {
             let Some((life, object)) = self.dead.lock().pop() else { return };
             self.dead_count.fetch_sub(1, Ordering::Relaxed);
             let Some(instance) = state.instance.as_mut().filter(|_| life == state.life) else { continue };
-            let entry = Entry { ident: Ident::HOST, now_ms: instance.log_minute().0, muted: false };
+            let entry = Entry { ident: Ident::HOST, now_ms: instance.log_minute().0, muted: false, limited: false };
             let dropped = instance.enter(release.runtime(), entry, |store, _| object.resource_drop(store));
             let ticks = instance.ticks();
             if ticks > 0 {
@@ -510,8 +526,9 @@ impl Guest {
     }
 
     /// Whose object it is.
-    pub(super) fn tenant(&self) -> &str {
-        &self.seat.shard.tenant
+    pub(super) fn whose(&self) -> Whose<'_> {
+        let Shard { tenant, budget, .. } = &*self.seat.shard;
+        Whose { tenant, budget: budget.as_ref() }
     }
 
     fn is_isolated(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use steward_client::AnyValue;
 use steward_host::Limits;
+use steward_host::guest::Isolation;
 use steward_objects::{Effect, Ident, Value};
 use steward_test_support::{HostOptions, RawClient, TestHost, call_frame, parked, soon, spawn_host, until};
 use steward_wire::auth::RefusalCode;
@@ -28,6 +29,53 @@ async fn tenant_has_so_many_objects_and_no_more() {
     assert!(error.is("OverQuota"), "{error}");
     kept.pop();
     until("there is room again", async || manager.list::<u8>().await.ok()).await;
+}
+
+/// What objects of plugins keep in memory of their own, and what they are made again from.
+async fn memory_of_plugins_is_the_tenant_s(isolation: Isolation) {
+    let mut options = HostOptions { plugins: &["conformance"], isolation, ..HostOptions::default() };
+    options.limits.tenant_bytes_max = 4_000_000;
+    let host = spawn_host(options);
+    let manager = host.manager().await;
+    let dict = manager.create("GuestDict", ()).await.expect("made");
+    let other = manager.create("GuestDict", ()).await.expect("made");
+    let item = "x".repeat(100_000);
+    let mut kept = 0;
+    let error = loop {
+        match dict.call::<()>("__setitem__", (kept, &item)).await {
+            Ok(()) => kept += 1,
+            Err(error) => break error,
+        }
+        // Each is there twice: in memory, and in what the object is made again from.
+        assert!(kept < 20, "4,000,000 bytes have no room for that");
+    };
+    assert_eq!((error.effect(), error.kind(), error.is_retryable()), (Effect::Refused, "OverQuota", true));
+    assert!(error.message().contains("limit is 4000000"), "{error} should say the limit");
+    // It had no effect, and the object goes on.
+    assert!(kept > 5, "{kept} were kept");
+    assert_eq!(dict.call::<u64>("__len__", ()).await.expect("served"), kept);
+    assert_eq!(dict.call::<String>("__getitem__", (kept - 1,)).await.expect("served"), item);
+    let large = "x".repeat(1_000_000);
+    let error = other.call::<()>("__setitem__", (0, &large)).await.expect_err("another object's, too");
+    assert!(error.is("OverQuota"), "{error}");
+    assert_eq!(other.call::<u64>("__len__", ()).await.expect("served"), 0);
+    drop(dict);
+    until("there is room again", async || other.call::<()>("__setitem__", (0, &item)).await.ok()).await;
+    if isolation == Isolation::Object {
+        assert!(host.counters("default").bytes < 2_000_000);
+    }
+    drop(other);
+    until("all of it is given back", async || (host.counters("default").bytes < 10_000).then_some(())).await;
+}
+
+#[tokio::test]
+async fn memory_of_plugins_is_the_tenant_s_and_comes_back_with_their_objects() {
+    memory_of_plugins_is_the_tenant_s(Isolation::Object).await;
+}
+
+#[tokio::test]
+async fn memory_that_plugins_share_is_the_tenant_s_and_comes_back_with_their_sandbox() {
+    memory_of_plugins_is_the_tenant_s(Isolation::Shared).await;
 }
 
 #[tokio::test]
