@@ -406,14 +406,17 @@ impl Cell {
 
     fn continue_on_pool(self: &Arc<Self>) {
         let cell = self.clone();
-        self.tenant.shared.pool.run(Box::new(move || {
-            BRINGING.set(true);
-            cell.drain(STEPS_PER_TURN);
-            while let Some((cell, work)) = LATER.with_borrow_mut(VecDeque::pop_front) {
-                cell.submit(work);
-            }
-            BRINGING.set(false);
-        }));
+        self.tenant.shared.pool.run(
+            &self.tenant,
+            Box::new(move || {
+                BRINGING.set(true);
+                cell.drain(STEPS_PER_TURN);
+                while let Some((cell, work)) = LATER.with_borrow_mut(VecDeque::pop_front) {
+                    cell.submit(work);
+                }
+                BRINGING.set(false);
+            }),
+        );
     }
 
     /// One input: one step, or none, or several (a tick finds many deadlines).

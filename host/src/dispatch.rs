@@ -180,7 +180,7 @@ fn create(session: &Arc<Session>, lane: &Arc<Lane>, create: &Create<'_>, tokens:
         _ => {
             // Making a guest runs its code, and how long that takes is not known yet.
             let args = create.args.to_vec();
-            session.tenant.shared.pool.run(Box::new(move || creation.make(&kind, &args)));
+            session.tenant.shared.pool.run(&session.tenant, Box::new(move || creation.make(&kind, &args)));
         }
     }
 }

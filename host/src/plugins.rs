@@ -174,11 +174,14 @@ pub(crate) fn call(session: &Arc<Session>, to: ReplyTo, method: &str, args: Args
         "register" | "replace" => match Wanted::read(session, method, args) {
             Ok(wanted) => {
                 let tenant = session.tenant.clone();
-                session.tenant.shared.pool.run(Box::new(move || {
-                    let plugin = wanted.component.plugin(&tenant, wanted.options.memory_bytes);
-                    let installed = plugin.and_then(|plugin| install(&tenant, &plugin, wanted.options));
-                    answer(to, installed.map_err(|error| error.fault()).and_then(|registered| encode(&registered)));
-                }));
+                session.tenant.shared.pool.run(
+                    &session.tenant,
+                    Box::new(move || {
+                        let plugin = wanted.component.plugin(&tenant, wanted.options.memory_bytes);
+                        let installed = plugin.and_then(|plugin| install(&tenant, &plugin, wanted.options));
+                        answer(to, installed.map_err(|error| error.fault()).and_then(|registered| encode(&registered)));
+                    }),
+                );
                 return;
             }
             Err(fault) => Err(fault),
@@ -339,21 +342,24 @@ pub(crate) fn upload(session: &Arc<Session>, to: ReplyTo, part: &frame::Upload<'
         Ok(None) => return answer(to, encode(&())),
         Err(fault) => return to.fail(&fault),
     };
-    let (session, number) = (session.clone(), part.upload);
-    session.tenant.shared.pool.clone().run(Box::new(move || {
-        let loaded = load(&session.tenant, &component, None).map_err(|error| error.fault());
-        answer(
-            to,
-            loaded.and_then(|plugin| {
-                let infos: Vec<_> = plugin.types().iter().map(|offered| offered.info().clone()).collect();
-                let mut upload = session.upload.lock();
-                if upload.number == number {
-                    upload.plugin = Some(Uploaded { plugin, component: Arc::new(component) });
-                }
-                encode(&infos)
-            }),
-        );
-    }));
+    let (session, tenant, number) = (session.clone(), session.tenant.clone(), part.upload);
+    tenant.shared.pool.run(
+        &tenant,
+        Box::new(move || {
+            let loaded = load(&session.tenant, &component, None).map_err(|error| error.fault());
+            answer(
+                to,
+                loaded.and_then(|plugin| {
+                    let infos: Vec<_> = plugin.types().iter().map(|offered| offered.info().clone()).collect();
+                    let mut upload = session.upload.lock();
+                    if upload.number == number {
+                        upload.plugin = Some(Uploaded { plugin, component: Arc::new(component) });
+                    }
+                    encode(&infos)
+                }),
+            );
+        }),
+    );
 }
 
 #[cfg(test)]
