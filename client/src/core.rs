@@ -167,7 +167,8 @@ pub(crate) struct Core {
     done: BySeq<Reply>,
     /// Seqs that arrived and are not acknowledged; ascending runs in order of arrival.
     arrived: Vec<(u64, u64)>,
-    refs: HashMap<Ident, Count, BuildHasherDefault<Spread>>,
+    /// Idents are the host's choice, so their hash is a keyed one.
+    refs: HashMap<Ident, Count>,
     /// Idents that nothing held at some moment since the last frame of references.
     unheld: Vec<Ident>,
     /// Changes of references that the host may not have had, and the number of the last.
@@ -189,7 +190,7 @@ impl Core {
             waiting: BySeq::default(),
             done: BySeq::default(),
             arrived: Vec::new(),
-            refs: HashMap::default(),
+            refs: HashMap::new(),
             unheld: Vec::new(),
             refs_log: VecDeque::new(),
             refs_number: 0,

@@ -3,14 +3,14 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use steward_wire::describe::TypeInfo;
 use steward_wire::frame::Grant;
-use steward_wire::{Ident, Spread, Token, cbor::Reader, value};
+use steward_wire::{Ident, Token, cbor::Reader, value};
 
 use crate::args::IntoArgs;
 use crate::call::{Call, Name};
@@ -69,7 +69,7 @@ impl Drop for Handle {
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) info: TypeInfo,
-    indexes: HashMap<String, u16, BuildHasherDefault<Spread>>,
+    indexes: HashMap<String, u16>,
 }
 
 impl Table {

@@ -2,8 +2,8 @@
 
 use std::hash::Hasher;
 
-/// Spreads numbers that are counted up on this side, such as idents in a host and seqs in a client, and names that a program
-/// calls. Whoever could choose keys to be inserted could make them collide: it is not for those.
+/// Spreads numbers that are counted up on this side, such as idents in a host and seqs in a client. Whoever could choose
+/// keys to be inserted could make them collide: it is not for those.
 #[derive(Default)]
 pub struct Spread(u64);
 
