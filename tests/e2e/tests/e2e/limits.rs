@@ -85,6 +85,24 @@ async fn memory_that_plugins_share_is_the_tenant_s_and_comes_back_with_their_san
     memory_of_plugins_is_the_tenant_s(Isolation::Shared).await;
 }
 
+/// Its constructor is not to blame, and is not closed as one that does nothing but trap.
+#[tokio::test]
+async fn object_that_is_too_large_for_its_tenant_is_so_however_often_it_is_tried() {
+    let mut options = HostOptions { plugins: &["conformance"], isolation: Isolation::Shared, ..HostOptions::default() };
+    options.limits.tenant_bytes_max = 2_000_000;
+    let host = spawn_host(options);
+    let manager = host.manager().await;
+    let neighbour = manager.create("GuestDict", ()).await.expect("made");
+    // The arguments by themselves would have room, but they are read and kept.
+    let large = "x".repeat(900_000);
+    for _ in 0..8 {
+        let error = manager.create("GuestDict", ([(0, &large)],)).await.expect_err("too large");
+        assert_eq!((error.kind(), error.is_retryable()), ("OverQuota", true), "{error}");
+    }
+    neighbour.call::<()>("__setitem__", (0, 1)).await.expect("unharmed");
+    manager.create("GuestDict", ([(0, 1)],)).await.expect("a small one has room");
+}
+
 #[tokio::test]
 async fn tenant_stores_so_much_and_no_more() {
     let mut options = HostOptions { plugins: &["leaderboard"], ..HostOptions::default() };
