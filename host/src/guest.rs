@@ -63,8 +63,9 @@ mod bindings {
     });
 }
 
-/// Guests that the pool has room for beside one for each object: as many as threads may exchange at once.
-const GUESTS_SPARE: u32 = 64;
+/// Guests that the pool has room for beside one for each object: as many as threads may exchange at once, the 64 that
+/// step guests by default and the host's others. An object that finds none stays with its version.
+const GUESTS_SPARE: u32 = 80;
 
 /// Name of the method that answers with a copy of the object's value, as CPython has it.
 const GET_VALUE: &str = "#GETVALUE";

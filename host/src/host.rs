@@ -1,7 +1,7 @@
 //! A running host: its threads, from start to orderly end.
 //!
 //! One thread with a single-threaded runtime serves QUIC, another the Unix socket, so that a step runs on the very thread that
-//! read its frame; the clock has a thread, and guests that are not known to be quick have a few.
+//! read its frame; the clock has a thread, and guests that are not known to be quick have as many as they need.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, UdpSocket};
@@ -48,8 +48,6 @@ pub struct Config {
     pub tenants: Vec<TenantConfig>,
     /// All bounds.
     pub limits: Limits,
-    /// Threads for guests that are not known to be quick.
-    pub pool_threads: usize,
     /// Runs plugins that are registered while the host runs; `None`: there are none but those of [`TenantConfig::types`].
     pub guests: Option<LazyGuests>,
 }
@@ -74,7 +72,6 @@ impl Default for Config {
             data_dir: None,
             tenants: Vec::new(),
             limits: Limits::shared(),
-            pool_threads: 2,
             guests: None,
         }
     }
@@ -165,7 +162,7 @@ impl Host {
         let mut boot_secret = [0; 32];
         getrandom::fill(&mut boot_secret).map_err(|error| std::io::Error::other(error.to_string()))?;
 
-        let (pool, mut threads) = Pool::start(config.pool_threads)?;
+        let pool = Pool::start(&config.limits)?;
         let server_id = pin.chars().skip("sha256:".len()).take(16).collect();
         let (limits, clock, ending) = (config.limits, Clock::new(), watch::Sender::new(None));
         let shared = Arc::new(Shared::new(limits, clock, pool, server_id, boot_secret, config.guests, ending));
@@ -173,7 +170,7 @@ impl Host {
         for TenantConfig { name, keys, types } in config.tenants {
             let tenant = Tenant::new(name.clone(), keys, shared.clone());
             for registration in types {
-                tenant.registry.register(registration)?;
+                tenant.registry.register(registration).inspect_err(|_| shared.pool.stop())?;
             }
             by_name.insert(name, Arc::new(tenant));
         }
@@ -181,6 +178,7 @@ impl Host {
         let peers = Peers::new(&shared.limits);
         let host = Self { tenants: tenants.clone(), addresses, pin, threads: Mutex::default() };
 
+        let mut threads = Vec::new();
         let quic = Arc::new(Quic::new(tenants.clone(), peers.clone(), certificate)?);
         for socket in sockets {
             socket.set_nonblocking(true)?;
@@ -272,12 +270,12 @@ impl Host {
     pub fn shutdown(&self) {
         self.end("host ended");
         let threads = std::mem::take(&mut *self.threads.lock());
-        let mut background = Vec::new();
+        let mut clock = None;
         for thread in threads {
             // Transports first: they still need the clock and the pool.
             let name = thread.thread().name().unwrap_or_default().to_owned();
-            if name.starts_with("steward-pool") || name == "steward-clock" {
-                background.push(thread);
+            if name == "steward-clock" {
+                clock = Some(thread);
             } else if thread.join().is_err() {
                 tracing::error!(thread = name, "a thread of the host panicked");
             }
@@ -288,10 +286,8 @@ impl Host {
         }
         self.tenants.shared.pool.stop();
         self.tenants.shared.clock.stop();
-        for thread in background {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the host panicked");
-            }
+        if clock.is_some_and(|clock| clock.join().is_err()) {
+            tracing::error!(thread = "steward-clock", "a thread of the host panicked");
         }
         for tenant in self.tenants.by_name.values() {
             tenant.table.clear();

@@ -72,6 +72,11 @@ pub struct Limits {
     pub waiters_max: usize,
     /// Inputs that wait for one object while it is being stepped. More calls are refused, retryably.
     pub inbox_max: usize,
+    /// Plugins' steps at once, of types that are not known to be quick; those run where their calls arrive. More wait, and
+    /// tenants take turns.
+    pub guest_steps_max: usize,
+    /// Of these a tenant's; one less than all at most, if there are several. More wait.
+    pub guest_steps_per_tenant_max: usize,
     /// How long a draining host waits for its clients to take what it sent.
     pub drain_ms: u64,
 }
@@ -111,6 +116,8 @@ impl Limits {
             tenant_bytes_max: 256 << 20,
             waiters_max: 10_000,
             inbox_max: 20_000,
+            guest_steps_max: 64,
+            guest_steps_per_tenant_max: 8,
             drain_ms: 5_000,
         }
     }
@@ -124,6 +131,8 @@ impl Limits {
             items_max: 50_000_000,
             objects_max: 1_000_000,
             tenant_bytes_max: half_of_memory(),
+            // Its tenant is alone.
+            guest_steps_per_tenant_max: 64,
             ..Self::shared()
         }
     }

@@ -1,7 +1,7 @@
 //! Plugins that are registered, replaced and removed while the host runs.
 //!
 //! A component comes in the arguments of a call, or in parts of its own ([`upload`]) if it is larger than a frame. It is
-//! compiled on the pool, one at a time, in the compiler's own process. Nothing of this outlives the host: what is to be
+//! compiled by threads of their own, one at a time, in the compiler's own process. Nothing of this outlives the host: what is to be
 //! there at the next start is named to that start.
 
 use std::sync::Arc;
@@ -174,7 +174,7 @@ pub(crate) fn call(session: &Arc<Session>, to: ReplyTo, method: &str, args: Args
         "register" | "replace" => match Wanted::read(session, method, args) {
             Ok(wanted) => {
                 let tenant = session.tenant.clone();
-                session.tenant.shared.pool.run(
+                session.tenant.shared.pool.run_plugin(
                     &session.tenant,
                     Box::new(move || {
                         let plugin = wanted.component.plugin(&tenant, wanted.options.memory_bytes);
@@ -343,7 +343,7 @@ pub(crate) fn upload(session: &Arc<Session>, to: ReplyTo, part: &frame::Upload<'
         Err(fault) => return to.fail(&fault),
     };
     let (session, tenant, number) = (session.clone(), session.tenant.clone(), part.upload);
-    tenant.shared.pool.run(
+    tenant.shared.pool.run_plugin(
         &tenant,
         Box::new(move || {
             let loaded = load(&session.tenant, &component, None).map_err(|error| error.fault());

@@ -132,7 +132,7 @@ impl Host {
     /// # Panics
     /// If a type cannot be registered.
     pub fn new(now_ms: u64, limits: Limits, types: Vec<Registration>) -> Self {
-        let (pool, _) = Pool::start(0).expect("no thread is no trouble");
+        let pool = Pool::without_threads();
         let (clock, ending) = (Clock::by_hand(now_ms), watch::Sender::new(None));
         let shared = Arc::new(Shared::new(limits, clock, pool, "simulated".to_owned(), [7; 32], None, ending));
         let key = Key { id: "key".to_owned(), role: Role::Admin, authkey: AuthKey::dummy(&[7; 32], "sim", "key") };

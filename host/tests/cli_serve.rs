@@ -172,6 +172,12 @@ fn bad_arguments_of_a_host_come_with_a_fix() {
     home.fails(&["serve", "--singleton", "jobs=Queue[1"], 2, "get_queue=Queue[100]");
     home.fails(&["serve", "--plugin", "/nowhere.wasm"], 2, "/nowhere.wasm");
     home.fails(&["serve", "--profile", "sparse"], 2, "auto, fast, dense");
+    for flag in ["--guest-steps-max", "--guest-steps-per-tenant-max"] {
+        home.fails(&["serve", flag, "0"], 2, "0 is not in 1..");
+    }
+    let steps = ["serve", "--guest-steps-max", "4", "--guest-steps-per-tenant-max", "5"];
+    home.fails(&steps, 2, "--guest-steps-per-tenant-max is 5, limit is 4");
+    home.fails(&steps, 2, "--guest-steps-max 5");
     home.fails(&["serve", "--log", "a=b=c", "--no-unix"], 2, "log filter");
     let deep = format!("/tmp/{}", "x".repeat(120));
     home.fails(&["serve", "--unix", &deep], 2, "limit is 107");

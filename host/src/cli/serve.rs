@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::ValueEnum;
+use clap::builder::RangedU64ValueParser;
 use serde::Serialize;
 use steward_client::context::{Context, Contexts, DEFAULT, read_key, write_key};
 use steward_client::{AnyValue as Value, Args, IntoArgs as _};
@@ -176,6 +177,14 @@ struct LimitFlags {
     #[arg(long, env = "STEWARD_WAITERS_MAX", value_name = "N")]
     waiters_max: Option<usize>,
 
+    /// Plugins' steps at once, but for those that are known to be quick. More wait, and tenants take turns. [default: 64]
+    #[arg(long, env = "STEWARD_GUEST_STEPS_MAX", value_name = "N", value_parser = at_least_one())]
+    guest_steps_max: Option<usize>,
+
+    /// Of these a tenant's; one less than --guest-steps-max in any case, if that is not 1. [default: 8, with --private all]
+    #[arg(long, env = "STEWARD_GUEST_STEPS_PER_TENANT_MAX", value_name = "N", value_parser = at_least_one())]
+    guest_steps_per_tenant_max: Option<usize>,
+
     /// Largest request.
     #[arg(long, env = "STEWARD_REQUEST_BYTES_MAX", value_name = "BYTES")]
     request_bytes_max: Option<usize>,
@@ -193,8 +202,12 @@ struct LimitFlags {
     drain_ms: Option<u64>,
 }
 
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
 impl LimitFlags {
-    fn apply(&self, limits: &mut Limits) {
+    fn apply(&self, limits: &mut Limits) -> Result<(), Failure> {
         fn set<T: Copy>(limit: &mut T, flag: Option<T>) {
             *limit = flag.unwrap_or(*limit);
         }
@@ -204,10 +217,20 @@ impl LimitFlags {
         set(&mut limits.connections_max, self.connections_max);
         set(&mut limits.connections_per_source_max, self.connections_per_source_max);
         set(&mut limits.waiters_max, self.waiters_max);
+        set(&mut limits.guest_steps_max, self.guest_steps_max);
+        set(&mut limits.guest_steps_per_tenant_max, self.guest_steps_per_tenant_max);
         set(&mut limits.request_bytes_max, self.request_bytes_max);
         set(&mut limits.reply_bytes_max, self.reply_bytes_max);
         set(&mut limits.lease_ms, self.lease_ms);
         set(&mut limits.drain_ms, self.drain_ms);
+        let most = limits.guest_steps_max;
+        match self.guest_steps_per_tenant_max {
+            Some(own) if own > most => {
+                let message = format!("--guest-steps-per-tenant-max is {own}, limit is {most}, which all tenants have");
+                Err(Failure::usage(message).hint(format!("raise that: --guest-steps-max {own}")))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -266,7 +289,7 @@ impl Serve {
         let started = Instant::now();
         check_tenant(&self.tenant)?;
         let mut limits = if self.private { Limits::private() } else { Limits::shared() };
-        self.limits.apply(&mut limits);
+        self.limits.apply(&mut limits)?;
         let mut config = plugins::config();
         config.profile = self.profile;
         let most = if self.profile == Profile::Dense { 100_000 } else { config.objects_max };
@@ -322,7 +345,7 @@ impl Serve {
 
         let key = Key { id: NAMELESS.into(), role: Role::Admin, authkey };
         let tenants = vec![TenantConfig { name: self.tenant.clone(), keys: vec![key], types }];
-        let config = Config { quic, unix, data_dir, tenants, limits, guests: Some(guests), ..Config::default() };
+        let config = Config { quic, unix, data_dir, tenants, limits, guests: Some(guests) };
         let host = start(config, self.quic.is_empty())?;
         let ready = Ready::of(&host);
         if let (Some(key_file), false) = (key_file, self.no_context)

@@ -102,6 +102,8 @@ impl Object {
         });
         if shares {
             match &made {
+                // Its tenant keeps too much.
+                Err(NotMade::Trapped(Trap { over_quota: Some(_), .. })) => {}
                 Err(NotMade::Trapped(_)) => release.shards.constructor_trapped(now_ms),
                 _ => release.shards.constructor_went_well(),
             }

@@ -1,12 +1,19 @@
 //! Limits: what happens when one is reached, and that it can be gone back from.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+
 use steward_client::AnyValue;
-use steward_host::Limits;
 use steward_host::guest::Isolation;
-use steward_objects::{Effect, Ident, Value};
-use steward_test_support::{HostOptions, RawClient, TestHost, call_frame, parked, soon, spawn_host, until};
+use steward_host::{InstallOptions, Limits, Registration, Source};
+use steward_objects::{Args, Effect, Ident, Input, Outbox, Referent, Value};
+use steward_test_support::{HostOptions, RawClient, TestHost, call_frame, component, parked, soon, spawn_host, until};
 use steward_wire::auth::RefusalCode;
+use steward_wire::describe::TypeInfo;
 use steward_wire::frame::{Acked, ClientFrame};
+
+use super::types::method;
 
 fn host(change: impl FnOnce(&mut Limits)) -> TestHost {
     let mut options = HostOptions::default();
@@ -78,6 +85,24 @@ async fn memory_that_plugins_share_is_the_tenant_s_and_comes_back_with_their_san
     memory_of_plugins_is_the_tenant_s(Isolation::Shared).await;
 }
 
+/// Its constructor is not to blame, and is not closed as one that does nothing but trap.
+#[tokio::test]
+async fn object_that_is_too_large_for_its_tenant_is_so_however_often_it_is_tried() {
+    let mut options = HostOptions { plugins: &["conformance"], isolation: Isolation::Shared, ..HostOptions::default() };
+    options.limits.tenant_bytes_max = 2_000_000;
+    let host = spawn_host(options);
+    let manager = host.manager().await;
+    let neighbour = manager.create("GuestDict", ()).await.expect("made");
+    // The arguments by themselves would have room, but they are read and kept.
+    let large = "x".repeat(900_000);
+    for _ in 0..8 {
+        let error = manager.create("GuestDict", ([(0, &large)],)).await.expect_err("too large");
+        assert_eq!((error.kind(), error.is_retryable()), ("OverQuota", true), "{error}");
+    }
+    neighbour.call::<()>("__setitem__", (0, 1)).await.expect("unharmed");
+    manager.create("GuestDict", ([(0, 1)],)).await.expect("a small one has room");
+}
+
 #[tokio::test]
 async fn tenant_stores_so_much_and_no_more() {
     let mut options = HostOptions { plugins: &["leaderboard"], ..HostOptions::default() };
@@ -119,6 +144,66 @@ async fn tenant_stores_so_much_and_no_more() {
     other.sign_in("other", "default", host.authkey.as_bytes()).await.expect("signed in");
     let value = Value::List(vec![Value::Text(item)]);
     other.create("list", &[value]).await.expect("another tenant has its own");
+}
+
+/// Steps for as long as the test likes, where guests do that are not known to be quick.
+struct Spinner {
+    began: Arc<AtomicUsize>,
+    may_end: Arc<Mutex<Receiver<()>>>,
+}
+
+impl Referent for Spinner {
+    fn step(&mut self, input: Input<'_>, out: &mut Outbox) {
+        let Input::Call(call) = input else { return };
+        self.began.fetch_add(1, Ordering::Relaxed);
+        let _ = self.may_end.lock().expect("nobody panics with it").recv();
+        out.returns_int(call.id, 1);
+    }
+
+    fn is_busy(&self) -> bool {
+        true
+    }
+}
+
+/// All that a tenant may have under way never ends. His further steps wait; another tenant's plugin is served.
+#[tokio::test]
+async fn tenant_whose_guests_spin_delays_himself_alone() {
+    let (end, may_end) = channel();
+    let (began, may_end) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(may_end)));
+    let info = TypeInfo { typeid: "Spinner".into(), methods: vec![method("spin")], ..TypeInfo::default() };
+    let make = {
+        let began = began.clone();
+        move |_: Args<'_>, _: &mut Outbox| {
+            let spinner = Spinner { began: began.clone(), may_end: may_end.clone() };
+            Ok(Box::new(spinner) as Box<dyn Referent>)
+        }
+    };
+    let types = vec![Registration::new("Spinner", Source::Constructor(info, Arc::new(make)))];
+    let mut options = HostOptions { types, ..HostOptions::default() };
+    (options.limits.guest_steps_max, options.limits.guest_steps_per_tenant_max) = (4, 2);
+    let host = spawn_host(options);
+    // Before the host, whatever happens: it waits for them.
+    let end = end;
+    host.host.register("other", &component("probe"), InstallOptions::default()).expect("registered");
+    let manager = host.manager().await;
+    let mut spinning = Vec::new();
+    for _ in 0..4 {
+        let spinner = manager.create("Spinner", ()).await.expect("made");
+        spinning.push(tokio::spawn(spinner.call::<u64>("spin", ()).into_future()));
+    }
+    until("as many as may have begun", async || (began.load(Ordering::Relaxed) == 2).then_some(())).await;
+    let mut other = RawClient::open(host.quic()).await.expect("open");
+    other.sign_in("other", "default", host.authkey.as_bytes()).await.expect("signed in");
+    for _ in 0..3 {
+        let probe = soon("an object", other.create("Probe", &[])).await.expect("made");
+        let echo = soon("an answer", other.call(probe, "echo", &[Value::Int(1)])).await;
+        assert!(echo.is_ok(), "{echo:?}");
+    }
+    assert_eq!(began.load(Ordering::Relaxed), 2);
+    drop(end);
+    for spun in spinning {
+        assert_eq!(soon("its turn", spun).await.expect("no panic").expect("served"), 1);
+    }
 }
 
 #[tokio::test]

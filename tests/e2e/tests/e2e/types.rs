@@ -9,7 +9,7 @@ use steward_objects::{Args, Effect, Fault, Input, Outbox, Referent, common};
 use steward_test_support::{HostOptions, TestHost, spawn_host};
 use steward_wire::describe::{MethodInfo, TypeInfo};
 
-fn method(name: &str) -> MethodInfo {
+pub(super) fn method(name: &str) -> MethodInfo {
     MethodInfo {
         name: name.into(),
         params: Vec::new(),
