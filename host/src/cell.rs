@@ -246,7 +246,7 @@ impl Cell {
             ident,
             kind,
             tenant,
-            inbox: Mutex::new(Inbox { refuses_deadlocks, ..Inbox::default() }),
+            inbox: Mutex::new(Inbox::new(refuses_deadlocks)),
             core: Mutex::new(core),
             fence_next: AtomicU64::new(1),
             held_from: AtomicU64::new(FREE),
@@ -871,6 +871,10 @@ impl Drop for Cell {
 }
 
 impl Inbox {
+    fn new(refuses_deadlocks: bool) -> Self {
+        Self { refuses_deadlocks, ..Self::default() }
+    }
+
     /// Gives back the memory of an empty queue.
     fn tidy(&mut self) {
         if let Some(others) = &mut self.others {
