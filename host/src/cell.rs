@@ -4,7 +4,7 @@
 //! thread that has the turn finds it: nobody waits for a busy cell. A turn steps the referent and applies its outbox:
 //! replies go to the lanes of their calls, stored tokens into the tenant's table, wishes to be woken to the clock. A
 //! call without a reply after its step is parked; here, as data, it waits for a later step, its deadline, its
-//! client or its session's end.
+//! client or its session's end (`waiting.rs`).
 //!
 //! A step may concern other cells (a call it asks for, a facet that leaves). Those get their inputs after the turn, from
 //! a list that the outermost call of this thread works off, so that no chain of objects can exhaust a stack.

@@ -19,7 +19,7 @@ const SMALL_ARGS_BYTES: usize = 1 << 10;
 pub(crate) struct CallWork<'a> {
     pub(crate) to: ReplyTo,
     pub(crate) facet: Facet,
-    /// As [`Type::method`] resolved it.
+    /// As `Type::method` resolved it.
     pub(crate) method: u16,
     pub(crate) owner: Owner,
     pub(crate) args: Cow<'a, [u8]>,
@@ -74,6 +74,7 @@ pub(super) enum Work<'a> {
     Tick,
 }
 
+/// Whether somebody has the turn, and what waits for it.
 #[derive(Default)]
 pub(super) struct Inbox {
     /// Somebody has the turn, or the pool is about to take it.
