@@ -9,8 +9,9 @@ use std::time::Duration;
 use steward_wire::frame::Guard;
 
 use crate::core::Class;
+use crate::describe::Table;
 use crate::error::Error;
-use crate::proxy::{Proxy, Table};
+use crate::proxy::Proxy;
 use crate::request::{Method, Request};
 use crate::session::{Delivered, Flight};
 use crate::types::{Held, Hold};

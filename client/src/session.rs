@@ -9,7 +9,6 @@
 mod bulk;
 mod flight;
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -24,11 +23,11 @@ use self::bulk::BULK_CALLS_MAX;
 pub(crate) use self::flight::{Delivered, Flight};
 use crate::connect::{Dialer, Link};
 use crate::core::{After, Class, Core, Ending, Wanted};
+use crate::describe::Tables;
 use crate::error::Error;
 use crate::events::{Listener, SessionEvent};
 use crate::lane::Sink;
 use crate::lease::Lease;
-use crate::proxy::Table;
 use crate::reconnect;
 use crate::request::Request;
 use crate::types::Hold;
@@ -373,7 +372,7 @@ pub(crate) struct Session {
     pub(crate) runtime: tokio::runtime::Handle,
     bulk: Semaphore,
     pub(crate) dialer: Arc<Dialer>,
-    pub(crate) tables: Mutex<HashMap<String, Arc<Table>>>,
+    pub(crate) tables: Tables,
 }
 
 impl std::fmt::Debug for Session {
@@ -433,7 +432,7 @@ impl Session {
             runtime: tokio::runtime::Handle::current(),
             bulk: Semaphore::new(BULK_CALLS_MAX),
             dialer,
-            tables: Mutex::new(HashMap::new()),
+            tables: Tables::default(),
         })
     }
 
