@@ -121,6 +121,70 @@ async fn raised_fault_reaches_its_caller_with_its_effect() {
     assert_eq!(seen.args, [0x82, 0x80, 0xa0]);
 }
 
+fn busy() -> Fault {
+    Fault::refused("Busy", "object #5 has too much to do").retry()
+}
+
+#[tokio::test]
+async fn call_that_may_succeed_later_is_sent_again_while_its_deadline_lasts() {
+    let socket = Socket::new();
+    let (manager, mut peer) = socket.connected().await;
+    let queue = queue(&manager, &mut peer).await;
+    let (got, ()) = tokio::join!(queue.get().timeout(Duration::from_secs(60)).into_future(), async {
+        let first = peer.call().await;
+        assert_eq!(first.deadline_ms, Some(60_000));
+        peer.fail(first.seq, &busy()).await;
+        let second = peer.call().await;
+        assert_eq!((&second.method, second.owner, &second.args), (&first.method, first.owner, &first.args));
+        assert_ne!(second.seq, first.seq, "the first has its answer");
+        peer.fail(second.seq, &busy()).await;
+        let third = peer.call().await;
+        assert!(third.deadline_ms < second.deadline_ms && second.deadline_ms < first.deadline_ms);
+        peer.reply(third.seq, &item(&7), None).await;
+    });
+    assert_eq!(got.unwrap(), 7);
+}
+
+#[tokio::test]
+async fn large_call_is_sent_again_as_well() {
+    let socket = Socket::new();
+    let (manager, mut peer) = socket.connected().await;
+    let queue = queue(&manager, &mut peer).await;
+    let text = "x".repeat(100_000);
+    let (put, ()) = tokio::join!(queue.put(&text).timeout(Duration::from_secs(60)).into_future(), async {
+        let mut further = socket.accept(SessionLimits::default()).await;
+        let first = further.call().await;
+        further.fail(first.seq, &busy()).await;
+        let second = further.call().await;
+        assert_eq!((&second.method, &second.args), (&first.method, &first.args));
+        further.reply(second.seq, &[0xf6], None).await;
+    });
+    put.unwrap();
+}
+
+/// Nobody has said how long to go on, or there is no time left: the caller decides.
+#[tokio::test]
+async fn refusal_is_the_answer_without_a_deadline_and_at_its_end() {
+    let socket = Socket::new();
+    let (manager, mut peer) = socket.connected().await;
+    let queue = queue(&manager, &mut peer).await;
+    let denied = Fault::refused("Denied", "no");
+    let calls = [
+        (queue.get(), busy()),
+        (queue.get().blocking(false), busy()),
+        (queue.get().timeout(Duration::from_millis(1)), busy()),
+        (queue.get().timeout(Duration::from_secs(60)), denied),
+    ];
+    for (call, fault) in calls {
+        let (got, ()) = tokio::join!(call.into_future(), async {
+            let seen = peer.call().await;
+            peer.fail(seen.seq, &fault).await;
+        });
+        let error = got.unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (&*fault.kind, fault.retryable));
+    }
+}
+
 #[tokio::test]
 async fn dropped_call_is_cancelled_and_its_late_grant_released() {
     let socket = Socket::new();

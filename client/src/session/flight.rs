@@ -3,14 +3,20 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use steward_wire::{Effect, Fault, Ident};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{Session, State, UNSENT_BYTES_MAX, Which};
+use super::{Session, State, UNSENT_BYTES_MAX, Which, now_ms};
 use crate::core::{After, Class, Reply};
 use crate::error::Error;
 use crate::request::Request;
+
+/// A call that was refused, and may succeed later, is sent again after so long, and further times after twice as long as the time
+/// before, up to the second of these.
+const BACK_OFF: Duration = Duration::from_millis(10);
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
 /// A call under way. Dropping it gives the call up.
 pub(crate) struct Flight {
@@ -69,6 +75,15 @@ impl Drop for Flight {
     }
 }
 
+/// When to send a call again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// Once it is its turn.
+    InTurn,
+    /// After a while, if its deadline is later.
+    Later,
+}
+
 /// A reply in its caller's hands. The objects that it names stay until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Delivered {
@@ -77,13 +92,14 @@ pub(crate) struct Delivered {
 }
 
 impl Delivered {
-    /// What to send once more: a call that may wait where a call that was sent at once has taken the room which it had waited for.
-    /// `copy`: the call, if it was not sent by the lane.
-    pub(crate) fn refused_for_waiting(&mut self, class: Class, copy: Option<Request>) -> Option<Request> {
-        if class != Class::Parked || !self.reply.is_refused("TooManyParked") {
-            return None;
+    /// Whether a call is to be sent once more, and when: nothing has happened.
+    pub(crate) fn again(&self, class: Class) -> Option<Again> {
+        let fault = self.reply.refusal()?;
+        match &*fault.kind {
+            // One that was sent at once has taken the room which it had waited for.
+            "TooManyParked" if class == Class::Parked => Some(Again::InTurn),
+            _ => fault.retryable.then_some(Again::Later),
         }
-        self.reply.refused.take().map(|again| *again).or(copy)
     }
 
     /// The same if it is a result, else the error that it is.
@@ -114,25 +130,48 @@ impl Session {
     }
 
     /// As [`Session::call`], and delivers replies that are no results as well.
-    pub(crate) async fn deliver(self: &Arc<Self>, class: Class, mut request: Request) -> Result<Delivered, Error> {
+    pub(crate) async fn deliver(self: &Arc<Self>, class: Class, request: Request) -> Result<Delivered, Error> {
         // Where as many wait as may, a call need not be one more that does, and may be the one that lets another go. One that
         // lets go of a lock always waits.
-        let mut at_once = class == Class::Parked && !request.lets_go() && self.shared.parked.available_permits() == 0;
-        loop {
-            // A large one does not come back.
-            let copy = (class == Class::Parked && self.is_large(&request)).then(|| request.clone());
-            let mut delivered = if at_once {
-                self.deliver_at_once(request).await?
-            } else {
-                let permit = self.permit(class).await?;
-                self.launch(permit, class, request).await?.land().await?
-            };
-            at_once = false;
-            match delivered.refused_for_waiting(class, copy) {
-                Some(again) => request = again,
-                None => return Ok(delivered),
+        let at_once = class == Class::Parked && !request.lets_go() && self.shared.parked.available_permits() == 0;
+        let delivered =
+            if at_once { self.deliver_at_once(request).await? } else { self.deliver_in_turn(class, request).await? };
+        self.deliver_again(class, delivered).await
+    }
+
+    /// Sends a call again for as long as it is refused as one that may succeed later, and has time left. What has no deadline its
+    /// caller decides about: it might be sent for ever.
+    pub(crate) async fn deliver_again(
+        self: &Arc<Self>,
+        class: Class,
+        mut delivered: Delivered,
+    ) -> Result<Delivered, Error> {
+        // From the first refusal on, since a deadline counts from the arrival there.
+        let mut until = None;
+        let mut back_off = BACK_OFF;
+        while let Some(again) = delivered.again(class)
+            && let Some(mut request) = delivered.reply.refused.take().and_then(|sent| sent.into_request())
+        {
+            if let Again::Later = again {
+                let Some(deadline_ms) = request.deadline_ms() else { break };
+                let until = *until.get_or_insert_with(|| now_ms().saturating_add(*deadline_ms));
+                let pause = self.dialer.jitter(back_off);
+                back_off = (back_off * 2).min(BACK_OFF_MAX);
+                *deadline_ms = until.saturating_sub(now_ms().saturating_add(pause.as_millis() as u64));
+                if *deadline_ms == 0 {
+                    break;
+                }
+                // The caller's thread may have no runtime. Should this one have ended, the call says so.
+                let _ = self.runtime.spawn(tokio::time::sleep(pause)).await;
             }
+            delivered = self.deliver_in_turn(class, request).await?;
         }
+        Ok(delivered)
+    }
+
+    async fn deliver_in_turn(self: &Arc<Self>, class: Class, request: Request) -> Result<Delivered, Error> {
+        let permit = self.permit(class).await?;
+        self.launch(permit, class, request).await?.land().await
     }
 
     /// Delivers a call that may wait while there is no room for such. Until there is, it counts as one that runs: the host
