@@ -63,8 +63,6 @@ async fn call(proxy: &Proxy) -> Result<f64> {
 pub(crate) async fn measure(report: &mut Report, plugins: &Path) -> Result<()> {
     let (echo_process, echo): (_, EchoReady) = Process::start(&["echo".as_ref()])?;
     let (host, ready): (_, HostReady) = Process::start(&["host".as_ref(), "--plugins".as_ref(), plugins.as_os_str()])?;
-    // Only now: the servers have inherited both cores and chosen the other one.
-    crate::proc::pin(false)?;
     let quic = Target::connect(&ready.quic).await?;
     let unix = Target::connect(&ready.unix).await?;
     let mut quic_echo = QuicEcho::connect(echo.quic).await?;

@@ -40,7 +40,7 @@ pub(crate) struct Languages {
 }
 
 impl Languages {
-    /// Starts the host, if there is something to measure. Before the client chooses its core, which the host would inherit.
+    /// Starts the host, if there is something to measure.
     pub(crate) fn start(report: &Report, plugins: &Path) -> Result<Option<Self>> {
         if !report.wants(&[BUILTIN.1]) && !GUESTS.iter().any(|(_, us, ratio, _)| report.wants(&[us, ratio])) {
             return Ok(None);

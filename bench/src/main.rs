@@ -19,11 +19,12 @@ use clap::{Parser, Subcommand};
 use steward_host::guest::{Isolation, Profile};
 
 use crate::languages::Languages;
+use crate::proc::Cores;
 use crate::report::Report;
 
 /// Measures what a call costs, beside a bare echo over the same transport.
 #[derive(Parser)]
-#[command(version, after_help = "STEWARD_BENCH_PIN=1 keeps servers and client on cores of their own.")]
+#[command(version)]
 struct Options {
     #[command(subcommand)]
     server: Option<Server>,
@@ -39,6 +40,9 @@ struct Options {
     /// Only metrics whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Which cores servers and client run on.
+    #[arg(long, value_enum, default_value = "apart")]
+    cores: Cores,
     /// Directory with leaderboard.wasm, conformance.wasm, c.wasm and go.wasm, as `cargo xtask plugins` makes them.
     #[arg(long, default_value = "target/plugins")]
     plugins: PathBuf,
@@ -79,12 +83,8 @@ fn main() -> Result<()> {
         .init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match options.server {
-        Some(Server::Echo) => {
-            proc::pin(true)?;
-            runtime.block_on(servers::echo())
-        }
+        Some(Server::Echo) => runtime.block_on(servers::echo()),
         Some(Server::Host { plugins, profile, languages, isolation }) => {
-            proc::pin(true)?;
             servers::host(&plugins, profile, languages, isolation)
         }
         Some(Server::CompileComponent) => std::process::exit(match steward_host::guest::compile_main() {
@@ -92,6 +92,7 @@ fn main() -> Result<()> {
             _ => 1,
         }),
         None => {
+            proc::choose(options.cores)?;
             let report = runtime.block_on(measure(&options)).context("bench")?;
             report.print(options.json)?;
             if options.check {

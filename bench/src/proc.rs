@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::de::DeserializeOwned;
 
 /// A server: this program run again. It ends when this is dropped.
@@ -12,27 +14,49 @@ pub(crate) struct Process {
     stdin: Option<ChildStdin>,
 }
 
-/// With `STEWARD_BENCH_PIN` set, keeps this process, and what it starts from now on, to one of two cores: servers share
-/// one, the client has the other. Steadier from run to run, and harsher: every wake-up then crosses cores.
-pub(crate) fn pin(server: bool) -> Result<()> {
-    if std::env::var_os("STEWARD_BENCH_PIN").is_none() {
-        return Ok(());
-    }
-    let allowed = rustix::thread::sched_getaffinity(None)?;
-    let cores: Vec<_> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
-    if let [first, .., last] = cores[..] {
-        let mut one = rustix::thread::CpuSet::new();
-        one.set(if server { first } else { last });
-        rustix::thread::sched_setaffinity(None, &one)?;
-    }
-    Ok(())
+/// Which cores servers and client run on. Left to itself the system puts them on one or on two, and changes its mind between an echo
+/// and a call: then a ratio says more about that than about either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Cores {
+    /// All servers on one, the client on another: every message wakes a core.
+    Apart,
+    /// All on one: times are CPU times.
+    Together,
+    /// As the system likes.
+    Any,
+}
+
+/// Cores of the servers and of the client.
+static PLACES: OnceLock<[CpuSet; 2]> = OnceLock::new();
+
+/// Chooses the cores of the servers that are started from now on, and of this thread once there is one.
+pub(crate) fn choose(cores: Cores) -> Result<()> {
+    let allowed = sched_getaffinity(None)?;
+    let one = |core: Option<usize>| {
+        let mut one = CpuSet::new();
+        one.set(core.context("a process has a core")?);
+        anyhow::Ok(one)
+    };
+    let mut known = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
+    let first = one(known.next())?;
+    let places = match cores {
+        Cores::Apart => [first, one(known.next_back()).unwrap_or(first)],
+        Cores::Together => [first, first],
+        Cores::Any => [allowed, allowed],
+    };
+    PLACES.set(places).map_err(|_| anyhow::anyhow!("cores are chosen once"))
 }
 
 impl Process {
     /// Starts a server and reads the line of JSON that it says when it is ready.
     pub(crate) fn start<T: DeserializeOwned>(args: &[&std::ffi::OsStr]) -> Result<(Self, T)> {
         let mut command = Command::new(std::env::current_exe()?);
-        let mut child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let [servers, client] = PLACES.get().context("cores were chosen")?;
+        // A process begins where its parent is.
+        sched_setaffinity(None, servers)?;
+        let child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        sched_setaffinity(None, client)?;
+        let mut child = child?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().context("stdout is piped")?;
         let process = Self { child, stdin };
