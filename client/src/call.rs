@@ -9,8 +9,9 @@ use std::time::Duration;
 use steward_wire::frame::Guard;
 
 use crate::core::Class;
+use crate::describe::Table;
 use crate::error::Error;
-use crate::proxy::{Proxy, Table};
+use crate::proxy::Proxy;
 use crate::request::{Method, Request};
 use crate::session::{Delivered, Flight};
 use crate::types::{Held, Hold};
@@ -55,6 +56,9 @@ impl<T> Call<T> {
 
     /// How long the call may wait in the host, which counts from its arrival there. Then it answers as its method does:
     /// `get` raises `Empty`, `wait` returns false. Without one it waits for ever. Rounded up to milliseconds.
+    ///
+    /// Within that time a call is also sent again that the host refuses as one that may succeed later, such as `Busy`; without a
+    /// timeout the refusal is the answer ([`Error::is_retryable`]). Calls that are sent after it may take effect before it then.
     pub fn timeout(self, timeout: Duration) -> Self {
         let ms = timeout.as_nanos().div_ceil(1_000_000);
         self.deadline_ms(u64::try_from(ms).unwrap_or(u64::MAX))
@@ -185,8 +189,8 @@ impl<T> Call<T> {
     }
 
     /// Sends it once more, as it was refused.
-    async fn run_again(self, class: Class, request: Request) -> Result<T, Error> {
-        let delivered = self.proxy.handle.session.deliver(class, request).await?;
+    async fn run_again(self, class: Class, refused: Delivered) -> Result<T, Error> {
+        let delivered = self.proxy.handle.session.deliver_again(class, refused).await?;
         self.end(delivered)
     }
 }
@@ -236,12 +240,14 @@ impl<T: Send + 'static> Future for Calling<T> {
                 *stage = Stage::Elsewhere(Box::pin(call.take().expect(OVER).run()));
             }
             Stage::Sent(flight, class) => {
-                let mut landed = ready!(flight.poll(cx));
-                let class = *class;
-                let again = landed.as_mut().ok().and_then(|delivered| delivered.refused_for_waiting(class, None));
-                let call = call.take().expect(OVER);
-                let Some(request) = again else { return Poll::Ready(landed.and_then(|delivered| call.end(delivered))) };
-                *stage = Stage::Elsewhere(Box::pin(call.run_again(class, request)));
+                let delivered = ready!(flight.poll(cx));
+                let (class, call) = (*class, call.take().expect(OVER));
+                match delivered {
+                    Ok(delivered) if delivered.again(class).is_some() => {
+                        *stage = Stage::Elsewhere(Box::pin(call.run_again(class, delivered)));
+                    }
+                    delivered => return Poll::Ready(delivered.and_then(|delivered| call.end(delivered))),
+                }
             }
             Stage::Elsewhere(_) => {}
         }

@@ -54,15 +54,14 @@ pub(crate) struct Reply {
     /// Idents of the tokens inside, once for each time they occur. Each is held until somebody
     /// gives it to [`Core::let_go`].
     pub(crate) pins: Vec<Ident>,
-    /// What was refused, if it was sent by the lane.
-    pub(crate) refused: Option<Box<Request>>,
+    /// What was refused.
+    pub(crate) refused: Option<Box<Sent>>,
 }
 
 impl Reply {
-    /// Whether it is a refusal of a kind.
-    pub(crate) fn is_refused(&self, kind: &str) -> bool {
-        self.effect == Effect::Refused
-            && Fault::read(Effect::Refused, &self.payload).is_ok_and(|fault| fault.kind == kind)
+    /// The fault, if it is a refusal.
+    pub(crate) fn refusal(&self) -> Option<Fault> {
+        if self.effect == Effect::Refused { Fault::read(Effect::Refused, &self.payload).ok() } else { None }
     }
 }
 
@@ -104,7 +103,7 @@ pub(crate) enum Wanted {
 
 /// What was sent, to be sent again should the connection be lost.
 #[derive(Debug)]
-enum Sent {
+pub(crate) enum Sent {
     /// By the lane.
     Lane(Request),
     /// By a way of its own: what it calls, and its frame once that was made.
@@ -116,6 +115,14 @@ impl Sent {
         match self {
             Self::Lane(request) => request.target(),
             Self::Bulk(target, _) => *target,
+        }
+    }
+
+    /// The request, once it was answered.
+    pub(crate) fn into_request(self) -> Option<Request> {
+        match self {
+            Self::Lane(request) => Some(request),
+            Self::Bulk(_, frame) => Request::read(&frame),
         }
     }
 }
@@ -315,10 +322,7 @@ impl Core {
             let frame::Reply { effect, payload, epoch, version, index, grant, .. } = *reply;
             let version = Version { epoch, version, index };
             let payload = keep(payload);
-            let refused = match waiting.sent {
-                Sent::Lane(request) if effect == Effect::Refused => Some(Box::new(request)),
-                _ => None,
-            };
+            let refused = (effect == Effect::Refused).then(|| Box::new(waiting.sent));
             self.done.insert(reply.seq, Reply { effect, payload, version, grant, pins: tokens, refused });
         } else {
             for ident in tokens {

@@ -115,7 +115,8 @@ impl Error {
         self.kind() == kind
     }
 
-    /// Whether the same call, simply sent again, may succeed and cannot happen twice.
+    /// Whether the same call, simply sent again, may succeed and cannot happen twice. What was called with a
+    /// [`timeout`](crate::Call::timeout) was sent again already, as long as that lasted.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Refused(fault) => fault.retryable,

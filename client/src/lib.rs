@@ -36,6 +36,7 @@ mod call;
 mod connect;
 pub mod context;
 mod core;
+mod describe;
 mod error;
 mod events;
 mod lane;

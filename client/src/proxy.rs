@@ -1,7 +1,6 @@
 //! Proxies: the client's stand-ins for objects in the host.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
@@ -14,10 +13,10 @@ use steward_wire::{Ident, Token, cbor::Reader, value};
 
 use crate::args::IntoArgs;
 use crate::call::{Call, Name};
-use crate::core::{Class, Version};
+use crate::core::Version;
+use crate::describe::{Table, Tables};
 use crate::error::Error;
 use crate::owner::Owner;
-use crate::request::Request;
 use crate::session::{Delivered, Session};
 
 /// A proxy of an object of any type.
@@ -62,27 +61,6 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.session.let_go([self.ident]);
-    }
-}
-
-/// The methods of a type, by name.
-#[derive(Debug)]
-pub(crate) struct Table {
-    pub(crate) info: TypeInfo,
-    indexes: HashMap<String, u16>,
-}
-
-impl Table {
-    fn new(info: TypeInfo) -> Self {
-        let indexes =
-            info.methods.iter().zip(0..=u16::MAX).map(|(method, index)| (method.name.clone(), index)).collect();
-        Self { info, indexes }
-    }
-
-    /// The method's index and whether it may park.
-    pub(crate) fn method(&self, name: &str) -> Option<(u16, bool)> {
-        let index = *self.indexes.get(name)?;
-        Some((index, self.info.methods.get(usize::from(index))?.may_park))
     }
 }
 
@@ -229,26 +207,9 @@ impl Proxy {
         if let Some(table) = handle.table.get() {
             return Ok(table);
         }
-        let known = handle.session.tables.lock().get(&handle.typeid).cloned();
-        let table = match known {
-            Some(table) => table,
-            None => {
-                let request = Request::DescribeObject(handle.ident);
-                let delivered = handle.session.call(Class::Running, request).await?;
-                let [info] =
-                    value::to_serde::<[TypeInfo; 1]>(&delivered.reply.payload).map_err(decode_error::<TypeInfo>)?;
-                learn(&handle.session, info)
-            }
-        };
+        let table = Tables::table(&handle.session, &handle.typeid, handle.ident).await?;
         Ok(handle.table.get_or_init(|| table))
     }
-}
-
-/// Remembers a type's description for later proxies.
-fn learn(session: &Session, info: TypeInfo) -> Arc<Table> {
-    let table = Arc::new(Table::new(info));
-    session.tables.lock().insert(table.info.typeid.clone(), Arc::clone(&table));
-    table
 }
 
 /// The proxy that a `Create` is answered with: a token, or a list of it and the type's description.
@@ -266,7 +227,7 @@ pub(crate) fn created(session: &Arc<Session>, owner: Owner, delivered: &Delivere
     };
     let token = value::token_of(token).ok_or_else(|| not_a_token(payload))?;
     if let Some(info) = info {
-        learn(session, value::to_serde(info).map_err(decode_error::<TypeInfo>)?);
+        session.tables.learn(value::to_serde(info).map_err(decode_error::<TypeInfo>)?);
     }
     Ok(Proxy::new(Arc::clone(session), token.to_token(), owner))
 }
@@ -275,7 +236,7 @@ fn not_a_token(payload: &[u8]) -> Error {
     Error::Decode { wanted: "Proxy", cause: format!("no token, but {} bytes of something else", payload.len()) }
 }
 
-fn decode_error<T>(error: value::ConvertError) -> Error {
+pub(crate) fn decode_error<T>(error: value::ConvertError) -> Error {
     Error::Decode { wanted: std::any::type_name::<T>(), cause: error.to_string() }
 }
 

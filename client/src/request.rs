@@ -52,6 +52,25 @@ impl Request {
         Self::Call { ident, owner, method, args, deadline_ms: Some(0), guard: None, lets_go: false }
     }
 
+    /// A call out of the frame that was made of it. One that lets go of a lock is never so large that this is asked for.
+    pub(crate) fn read(frame: &[u8]) -> Option<Self> {
+        match ClientFrame::read(frame.get(frame::LENGTH_BYTES..)?) {
+            Ok((ClientFrame::Call(frame::Call { ident, owner, method, args, deadline_ms, guard, .. }), _)) => {
+                let method = match method {
+                    frame::Method::Index(index) => Method::Index(index),
+                    frame::Method::Name(name) => Method::Name(name.into()),
+                };
+                Some(Self::Call { ident, owner, method, args: args.to_vec(), deadline_ms, guard, lets_go: false })
+            }
+            _ => None,
+        }
+    }
+
+    /// How long it may wait, if it says so.
+    pub(crate) fn deadline_ms(&mut self) -> Option<&mut u64> {
+        if let Self::Call { deadline_ms, .. } = self { deadline_ms.as_mut() } else { None }
+    }
+
     /// Whether it lets go of a lock before it waits.
     pub(crate) fn lets_go(&self) -> bool {
         matches!(self, Self::Call { lets_go: true, .. })

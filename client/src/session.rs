@@ -6,34 +6,34 @@
 //! The session outlives its connections: while there is none, requests are only written down, and the next connection
 //! begins by sending them (`reconnect.rs`).
 
-use std::collections::HashMap;
-use std::future::poll_fn;
+mod bulk;
+mod flight;
+
 use std::io;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use steward_wire::Ident;
 use steward_wire::frame::ClientFrame;
-use steward_wire::{Effect, Fault, Ident, value};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
+use self::bulk::BULK_CALLS_MAX;
+pub(crate) use self::flight::{Delivered, Flight};
 use crate::connect::{Dialer, Link};
-use crate::core::{After, Class, Core, Ending, Reply, Wanted};
+use crate::core::{After, Class, Core, Ending, Wanted};
+use crate::describe::Tables;
 use crate::error::Error;
 use crate::events::{Listener, SessionEvent};
-use crate::lane::{Lane, Sink};
+use crate::lane::Sink;
 use crate::lease::Lease;
-use crate::proxy::Table;
 use crate::reconnect;
 use crate::request::Request;
 use crate::types::Hold;
 
 /// Bytes that wait to be sent on a lane before further callers wait for room.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
-/// Bulk calls that are being sent at once; further callers wait. Each fills its stream's window, of which the host gives 256 KiB
-/// each and four together: the lane always finds room.
-const BULK_CALLS_MAX: usize = 3;
 
 /// What the host told at sign-in, and what the client keeps to.
 #[derive(Clone, Copy, Debug)]
@@ -372,69 +372,12 @@ pub(crate) struct Session {
     pub(crate) runtime: tokio::runtime::Handle,
     bulk: Semaphore,
     pub(crate) dialer: Arc<Dialer>,
-    pub(crate) tables: Mutex<HashMap<String, Arc<Table>>>,
+    pub(crate) tables: Tables,
 }
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session").field("address", &self.shared.address).finish_non_exhaustive()
-    }
-}
-
-/// A call under way. Dropping it gives the call up.
-pub(crate) struct Flight {
-    /// None once the reply was fetched.
-    session: Option<Arc<Session>>,
-    seq: u64,
-    target: (Ident, u64),
-    /// Objects that its arguments name, held until it is over.
-    named: Vec<Ident>,
-}
-
-impl Flight {
-    /// The reply, or wakes `cx` when it is there.
-    ///
-    /// # Panics
-    /// If it was fetched before.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Delivered, Error>> {
-        let session = self.session.as_ref().expect("a reply is fetched once");
-        let Some(reply) = session.shared.state.lock().core.fetch(self.seq, cx.waker()) else { return Poll::Pending };
-        self.let_go_of_named();
-        let session = self.session.take().expect("it was just there");
-        Poll::Ready(match reply {
-            Ok(reply) => Ok(Delivered { session, reply }),
-            Err(ending) => Err(Error::Unknown(ending.unknown())),
-        })
-    }
-
-    /// Waits for the reply.
-    async fn land(&mut self) -> Result<Delivered, Error> {
-        poll_fn(|cx| self.poll(cx)).await
-    }
-
-    fn let_go_of_named(&mut self) {
-        if let Some(session) = &self.session
-            && !self.named.is_empty()
-        {
-            session.let_go(std::mem::take(&mut self.named));
-        }
-    }
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.let_go_of_named();
-        let Some(session) = &self.session else { return };
-        let shared = &session.shared;
-        let mut after = After::default();
-        {
-            let mut state = shared.state.lock();
-            let (seq, target) = (self.seq, self.target);
-            state.put(|core, out| core.abandon(seq, target, out));
-            after.wakers.extend(state.lane(Which::Main));
-            shared.put_releases(&mut state, &mut after);
-        }
-        shared.settle(after);
     }
 }
 
@@ -489,212 +432,8 @@ impl Session {
             runtime: tokio::runtime::Handle::current(),
             bulk: Semaphore::new(BULK_CALLS_MAX),
             dialer,
-            tables: Mutex::new(HashMap::new()),
+            tables: Tables::default(),
         })
-    }
-
-    /// Sends a request and waits for its reply, first for its turn if too many are under way. Dropping the future
-    /// gives the call up: what the host has not begun never happens, and a lock that is granted all the same is released.
-    pub(crate) async fn call(self: &Arc<Self>, class: Class, request: Request) -> Result<Delivered, Error> {
-        self.deliver(class, request).await?.returned()
-    }
-
-    /// As [`Session::call`], and delivers replies that are no results as well.
-    pub(crate) async fn deliver(self: &Arc<Self>, class: Class, mut request: Request) -> Result<Delivered, Error> {
-        // Where as many wait as may, a call need not be one more that does, and may be the one that lets another go. One that
-        // lets go of a lock always waits.
-        let mut at_once = class == Class::Parked && !request.lets_go() && self.shared.parked.available_permits() == 0;
-        loop {
-            // A large one does not come back.
-            let copy = (class == Class::Parked && self.is_large(&request)).then(|| request.clone());
-            let mut delivered = if at_once {
-                self.deliver_at_once(request).await?
-            } else {
-                let permit = self.permit(class).await?;
-                self.launch(permit, class, request).await?.land().await?
-            };
-            at_once = false;
-            match delivered.refused_for_waiting(class, copy) {
-                Some(again) => request = again,
-                None => return Ok(delivered),
-            }
-        }
-    }
-
-    /// Delivers a call that may wait while there is no room for such. Until there is, it counts as one that runs: the host
-    /// refuses it if it comes to wait, and nothing happened.
-    async fn deliver_at_once(self: &Arc<Self>, request: Request) -> Result<Delivered, Error> {
-        let permit = self.permit(Class::Running).await?;
-        let mut flight = self.launch(permit, Class::Running, request).await?;
-        let seq = flight.seq;
-        let mut landed = std::pin::pin!(flight.land());
-        let permit = tokio::select! {
-            biased;
-            delivered = &mut landed => return delivered,
-            // Whoever has not got its turn when the reply comes leaves the line.
-            permit = self.shared.parked.acquire() => permit,
-        };
-        if let Ok(permit) = permit
-            && self.shared.state.lock().core.reclassify(seq, Class::Parked)
-        {
-            permit.forget();
-            self.shared.running.add_permits(1);
-        }
-        landed.await
-    }
-
-    fn is_large(&self, request: &Request) -> bool {
-        request.bytes_max() > self.shared.limits.bulk_bytes_min
-    }
-
-    async fn launch(
-        self: &Arc<Self>,
-        permit: SemaphorePermit<'_>,
-        class: Class,
-        request: Request,
-    ) -> Result<Flight, Error> {
-        let bytes = request.bytes_max();
-        let limit = self.shared.limits.request_bytes_max;
-        if bytes > limit {
-            return Err(Error::Encode(format!("request is {bytes} bytes, limit is {limit}")));
-        }
-        if self.is_large(&request) {
-            self.send_bulk(permit, class, request).await
-        } else {
-            self.send(permit, class, request).await
-        }
-    }
-
-    fn permits(&self, class: Class) -> &Semaphore {
-        match class {
-            Class::Running => &self.shared.running,
-            Class::Parked => &self.shared.parked,
-        }
-    }
-
-    async fn permit(&self, class: Class) -> Result<SemaphorePermit<'_>, Error> {
-        let semaphore = self.permits(class);
-        match semaphore.try_acquire() {
-            Ok(permit) => Ok(permit),
-            Err(_) => semaphore.acquire().await.map_err(|_| self.is_usable(&self.shared.state.lock()).unwrap_err()),
-        }
-    }
-
-    /// Whether new calls may be sent.
-    fn is_usable(&self, state: &State) -> Result<(), Error> {
-        match (state.core.ended(), &state.draining) {
-            (Some(ending), _) => Err(self.shared.lost(&ending.cause)),
-            (None, Some(reason)) => Err(self.shared.lost(&format!("host is going away: {reason}"))),
-            // It would come behind the goodbye.
-            (None, None) if state.closing => Err(self.shared.lost("session was closed")),
-            (None, None) => Ok(()),
-        }
-    }
-
-    /// Waits for room in a lane, should there be one, and calls `then` under the lock.
-    async fn with_room<R>(&self, which: Which, mut then: impl FnMut(&mut State) -> R) -> Result<R, Error> {
-        poll_fn(|cx| {
-            let mut state = self.shared.state.lock();
-            self.is_usable(&state)?;
-            if let Some(pipe) = &mut state.pipes[which as usize]
-                && pipe.unsent() >= UNSENT_BYTES_MAX
-            {
-                pipe.room.push(cx.waker().clone());
-                return Poll::Pending;
-            }
-            Poll::Ready(Ok(then(&mut state)))
-        })
-        .await
-    }
-
-    async fn send(
-        self: &Arc<Self>,
-        permit: SemaphorePermit<'_>,
-        class: Class,
-        request: Request,
-    ) -> Result<Flight, Error> {
-        let target = request.target();
-        let mut request = Some(request);
-        let sent = self
-            .with_room(Which::Main, |state| state.send(class, request.take().expect("a request is sent once"), None));
-        let (seq, lane) = sent.await?;
-        permit.forget();
-        lane.into_iter().for_each(Waker::wake);
-        Ok(Flight { session: Some(Arc::clone(self)), seq, target, named: Vec::new() })
-    }
-
-    /// Sends a request that need not wait for its turn, and has `waker` woken for the reply. Gives it back where it must wait, or
-    /// cannot be sent: [`Session::deliver`] does that, or says why.
-    pub(crate) fn send_now(self: &Arc<Self>, class: Class, request: Request, waker: &Waker) -> Result<Flight, Request> {
-        let limits = &self.shared.limits;
-        if request.bytes_max() > limits.bulk_bytes_min.min(limits.request_bytes_max) {
-            return Err(request);
-        }
-        let Ok(permit) = self.permits(class).try_acquire() else { return Err(request) };
-        let target = request.target();
-        let (seq, lane) = {
-            let mut state = self.shared.state.lock();
-            let has_room =
-                state.pipes[Which::Main as usize].as_ref().is_some_and(|pipe| pipe.unsent() < UNSENT_BYTES_MAX);
-            if !has_room || self.is_usable(&state).is_err() {
-                return Err(request);
-            }
-            state.send(class, request, Some(waker))
-        };
-        permit.forget();
-        lane.into_iter().for_each(Waker::wake);
-        Ok(Flight { session: Some(Arc::clone(self)), seq, target, named: Vec::new() })
-    }
-
-    async fn send_bulk(
-        self: &Arc<Self>,
-        permit: SemaphorePermit<'_>,
-        class: Class,
-        request: Request,
-    ) -> Result<Flight, Error> {
-        // One permit for each call while it is being sent: that bounds the frames in memory.
-        let _sending = self.bulk.acquire().await.expect("the semaphore is never closed");
-        let target = request.target();
-        // Another stream has no order with the lane, on which these must not be dropped before the call is there.
-        let mut named = Vec::new();
-        value::tokens(request.args(), &mut |ident| named.push(ident));
-        let seq = {
-            let mut state = self.shared.state.lock();
-            self.is_usable(&state)?;
-            named.retain(|&ident| state.core.hold_known(ident));
-            state.core.send_bulk(class, target)
-        };
-        permit.forget();
-        let flight = Flight { session: Some(Arc::clone(self)), seq, target, named };
-        let mut frame = Vec::with_capacity(request.bytes_max());
-        request.frame(seq).put(None, &mut frame);
-        drop(request);
-        let frame = Bytes::from(frame);
-        // From here on every new connection sends it again, so that what goes wrong with this one does not matter.
-        self.shared.state.lock().core.made(seq, frame.clone());
-        match self.dialer.is_quic() {
-            true => self.shared.send_stream(frame).await,
-            false => self.send_further(frame).await,
-        }
-        Ok(flight)
-    }
-
-    /// Sends a frame by the further connection of a session on a Unix socket, which is made for the first one.
-    async fn send_further(&self, frame: Bytes) {
-        // The caller's thread may have no runtime: dialling needs one. The task is joined here.
-        let (shared, dialer) = (Arc::clone(&self.shared), Arc::clone(&self.dialer));
-        let made = self.runtime.spawn(async move { shared.further_connection(&dialer).await }).await;
-        if !matches!(made, Ok(true)) {
-            return;
-        }
-        let sent = self.with_room(Which::Bulk, |state| {
-            let pipe = state.pipes[Which::Bulk as usize].as_mut()?;
-            pipe.out.extend_from_slice(&frame);
-            pipe.waker.clone()
-        });
-        if let Ok(Some(lane)) = sent.await {
-            lane.wake();
-        }
     }
 
     /// Releases a lock without waiting: what dropping a guard does.
@@ -807,127 +546,5 @@ impl Shared {
         };
         lanes.into_iter().for_each(Waker::wake);
         self.closing.notify_one();
-    }
-
-    /// Sends a frame on a stream of its own. Should that fail the connection is lost, and the next one sends it again.
-    pub(crate) async fn send_stream(&self, frame: Bytes) {
-        let Some(quic) = self.state.lock().quic.clone() else { return };
-        let Ok((send, receive)) = quic.open_bi().await else { return };
-        let mut send = ResetOnDrop(Some(send));
-        if send.write_all(frame).await.is_err() {
-            return;
-        }
-        let lane = {
-            let mut state = self.state.lock();
-            state.adopted.push((quic.stable_id(), receive));
-            state.lane(Which::Main)
-        };
-        lane.into_iter().for_each(Waker::wake);
-    }
-
-    /// Makes the further connection of a session on a Unix socket, if there is none; says whether there is one now.
-    pub(crate) async fn further_connection(self: &Arc<Self>, dialer: &Arc<Dialer>) -> bool {
-        let mut dialling = dialer.begin().await;
-        let generation = {
-            let state = self.state.lock();
-            if !state.is_connected() || state.pipes[Which::Bulk as usize].is_some() {
-                return state.is_connected();
-            }
-            state.generation
-        };
-        match dialling.dial().await {
-            Ok(Link { sink, frames, .. }) => {
-                let mut state = self.state.lock();
-                if state.generation != generation || !state.is_connected() {
-                    return false;
-                }
-                state.pipes[Which::Bulk as usize] = Some(Pipe::new(sink));
-                drop(state);
-                tokio::spawn(Lane::run_further(Arc::clone(self), frames, generation));
-                true
-            }
-            Err(error) => {
-                self.break_off(generation, &error.to_string());
-                false
-            }
-        }
-    }
-
-    /// Sends again what goes by other ways than the lane.
-    pub(crate) async fn send_again(self: &Arc<Self>, dialer: &Arc<Dialer>, frames: Vec<Bytes>) {
-        for frame in frames {
-            if dialer.is_quic() {
-                self.send_stream(frame).await;
-            } else if self.further_connection(dialer).await {
-                let lane = {
-                    let mut state = self.state.lock();
-                    // The frames are kept anyway until their replies are there, so room is not waited for.
-                    let pipe = state.pipes[Which::Bulk as usize].as_mut();
-                    pipe.map(|pipe| {
-                        pipe.out.extend_from_slice(&frame);
-                        pipe.waker.clone()
-                    })
-                };
-                lane.flatten().into_iter().for_each(Waker::wake);
-            }
-        }
-    }
-}
-
-/// A bulk call's stream: given up before all of it is written, it is reset, so that no half frame looks whole.
-struct ResetOnDrop(Option<quinn::SendStream>);
-
-impl ResetOnDrop {
-    async fn write_all(&mut self, bytes: Bytes) -> Result<(), quinn::WriteError> {
-        if let Some(stream) = &mut self.0 {
-            stream.write_chunk(bytes).await?;
-        }
-        // From here on dropping it finishes it, which sends what is buffered.
-        self.0.take().map_or(Ok(()), |mut stream| stream.finish().map_err(Into::into))
-    }
-}
-
-impl Drop for ResetOnDrop {
-    fn drop(&mut self) {
-        if let Some(stream) = &mut self.0 {
-            let _ = stream.reset(0u32.into());
-        }
-    }
-}
-
-/// A reply in its caller's hands. The objects that it names stay until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Delivered {
-    pub(crate) session: Arc<Session>,
-    pub(crate) reply: Reply,
-}
-
-impl Delivered {
-    /// What to send once more: a call that may wait where a call that was sent at once has taken the room which it had waited for.
-    /// `copy`: the call, if it was not sent by the lane.
-    pub(crate) fn refused_for_waiting(&mut self, class: Class, copy: Option<Request>) -> Option<Request> {
-        if class != Class::Parked || !self.reply.is_refused("TooManyParked") {
-            return None;
-        }
-        self.reply.refused.take().map(|again| *again).or(copy)
-    }
-
-    /// The same if it is a result, else the error that it is.
-    pub(crate) fn returned(self) -> Result<Self, Error> {
-        match self.reply.effect {
-            Effect::Returned => Ok(self),
-            effect => {
-                let fault = Fault::read(effect, &self.reply.payload).map_err(Error::malformed::<Fault>)?;
-                Err(Error::from_fault(fault))
-            }
-        }
-    }
-}
-
-impl Drop for Delivered {
-    fn drop(&mut self) {
-        if !self.reply.pins.is_empty() {
-            self.session.let_go(std::mem::take(&mut self.reply.pins));
-        }
     }
 }

@@ -121,6 +121,70 @@ async fn raised_fault_reaches_its_caller_with_its_effect() {
     assert_eq!(seen.args, [0x82, 0x80, 0xa0]);
 }
 
+fn busy() -> Fault {
+    Fault::refused("Busy", "object #5 has too much to do").retry()
+}
+
+#[tokio::test]
+async fn call_that_may_succeed_later_is_sent_again_while_its_deadline_lasts() {
+    let socket = Socket::new();
+    let (manager, mut peer) = socket.connected().await;
+    let queue = queue(&manager, &mut peer).await;
+    let (got, ()) = tokio::join!(queue.get().timeout(Duration::from_secs(60)).into_future(), async {
+        let first = peer.call().await;
+        assert_eq!(first.deadline_ms, Some(60_000));
+        peer.fail(first.seq, &busy()).await;
+        let second = peer.call().await;
+        assert_eq!((&second.method, second.owner, &second.args), (&first.method, first.owner, &first.args));
+        assert_ne!(second.seq, first.seq, "the first has its answer");
+        peer.fail(second.seq, &busy()).await;
+        let third = peer.call().await;
+        assert!(third.deadline_ms < second.deadline_ms && second.deadline_ms < first.deadline_ms);
+        peer.reply(third.seq, &item(&7), None).await;
+    });
+    assert_eq!(got.unwrap(), 7);
+}
+
+#[tokio::test]
+async fn large_call_is_sent_again_as_well() {
+    let socket = Socket::new();
+    let (manager, mut peer) = socket.connected().await;
+    let queue = queue(&manager, &mut peer).await;
+    let text = "x".repeat(100_000);
+    let (put, ()) = tokio::join!(queue.put(&text).timeout(Duration::from_secs(60)).into_future(), async {
+        let mut further = socket.accept(SessionLimits::default()).await;
+        let first = further.call().await;
+        further.fail(first.seq, &busy()).await;
+        let second = further.call().await;
+        assert_eq!((&second.method, &second.args), (&first.method, &first.args));
+        further.reply(second.seq, &[0xf6], None).await;
+    });
+    put.unwrap();
+}
+
+/// Nobody has said how long to go on, or there is no time left: the caller decides.
+#[tokio::test]
+async fn refusal_is_the_answer_without_a_deadline_and_at_its_end() {
+    let socket = Socket::new();
+    let (manager, mut peer) = socket.connected().await;
+    let queue = queue(&manager, &mut peer).await;
+    let denied = Fault::refused("Denied", "no");
+    let calls = [
+        (queue.get(), busy()),
+        (queue.get().blocking(false), busy()),
+        (queue.get().timeout(Duration::from_millis(1)), busy()),
+        (queue.get().timeout(Duration::from_secs(60)), denied),
+    ];
+    for (call, fault) in calls {
+        let (got, ()) = tokio::join!(call.into_future(), async {
+            let seen = peer.call().await;
+            peer.fail(seen.seq, &fault).await;
+        });
+        let error = got.unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (&*fault.kind, fault.retryable));
+    }
+}
+
 #[tokio::test]
 async fn dropped_call_is_cancelled_and_its_late_grant_released() {
     let socket = Socket::new();
@@ -171,6 +235,105 @@ async fn dropped_guard_releases_and_a_guarded_call_names_its_fence() {
     assert_eq!(put.unwrap_err().effect(), Effect::Refused);
     drop(held);
     assert_eq!(peer.call().await.method, "release");
+}
+
+/// Proxies of so many queues that nobody has called yet, numbered from 1.
+async fn untouched(
+    manager: &steward_client::Manager,
+    peer: &mut Peer<tokio::net::UnixStream>,
+    count: u64,
+) -> Vec<Proxy> {
+    let mut proxies = Vec::new();
+    for ident in 1..=count {
+        let token = steward_client::Token { typeid: "Queue".into(), ident: Ident(ident), address: None };
+        proxies.push(manager.proxy(&token).unwrap());
+        assert_eq!(peer.refs().await.incref, [Ident(ident)]);
+    }
+    proxies
+}
+
+fn sizing(queue: &Proxy) -> impl Future<Output = Result<u32, Error>> + use<> {
+    queue.call("qsize", ()).into_future()
+}
+
+#[tokio::test]
+async fn first_calls_at_once_ask_for_the_description_of_their_type_once() {
+    let socket = Socket::new();
+    let (manager, mut peer) = socket.connected().await;
+    let queues = untouched(&manager, &mut peer, 2).await;
+    let calls: Vec<_> = (0..8).map(|place| tokio::spawn(sizing(&queues[place % 2]))).collect();
+    let (seq, _) = peer.asked().await;
+    peer.described(seq).await;
+    for _ in &calls {
+        let seq = peer.only_call().await.seq;
+        peer.reply(seq, &item(&3), None).await;
+    }
+    for call in calls {
+        assert_eq!(call.await.unwrap().unwrap(), 3);
+    }
+}
+
+/// The call that began to ask is given up before the answer, or is not polled any more: the others go on without it.
+#[tokio::test]
+async fn description_does_not_depend_on_the_call_that_asked_first() {
+    for is_given_up in [true, false] {
+        let socket = Socket::new();
+        let (manager, mut peer) = socket.connected().await;
+        let queues = untouched(&manager, &mut peer, 1).await;
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let [mut first, mut second] = [0, 1].map(|_| Box::pin(sizing(&queues[0])));
+        assert!(first.as_mut().poll(&mut cx).is_pending() && second.as_mut().poll(&mut cx).is_pending());
+        let (asked, _) = peer.asked().await;
+        let _left = (!is_given_up).then_some(first);
+        let (size, ()) = tokio::join!(second, async {
+            peer.described(asked).await;
+            let seq = peer.only_call().await.seq;
+            peer.reply(seq, &item(&3), None).await;
+        });
+        assert_eq!(size.unwrap(), 3);
+    }
+}
+
+#[tokio::test]
+async fn description_that_nobody_waits_for_is_given_up_and_asked_for_anew() {
+    let socket = Socket::new();
+    let (manager, mut peer) = socket.connected().await;
+    let queues = untouched(&manager, &mut peer, 1).await;
+    let calls = [tokio::spawn(sizing(&queues[0])), tokio::spawn(sizing(&queues[0]))];
+    let (asked, _) = peer.asked().await;
+    calls.iter().for_each(|call| call.abort());
+    assert_eq!(peer.cancel().await, asked);
+    let call = tokio::spawn(sizing(&queues[0]));
+    let (asked, _) = peer.asked().await;
+    peer.described(asked).await;
+    let seq = peer.only_call().await.seq;
+    peer.reply(seq, &item(&3), None).await;
+    assert_eq!(call.await.unwrap().unwrap(), 3);
+}
+
+/// The object that was asked about is gone, which says nothing about others of its type.
+#[tokio::test]
+async fn refused_description_concerns_only_the_call_that_asked() {
+    let socket = Socket::new();
+    let (manager, mut peer) = socket.connected().await;
+    let queues = untouched(&manager, &mut peer, 3).await;
+    let calls: Vec<_> = queues.iter().map(|queue| tokio::spawn(sizing(queue))).collect();
+    let (asked, ident) = peer.asked().await;
+    assert_eq!(ident, Ident(1));
+    peer.fail(asked, &Fault::refused("UnknownIdent", "object #1 is not known to this session")).await;
+    let (asked, ident) = peer.asked().await;
+    assert_ne!(ident, Ident(1));
+    peer.described(asked).await;
+    for _ in 0..2 {
+        let seq = peer.only_call().await.seq;
+        peer.reply(seq, &item(&3), None).await;
+    }
+    let mut results = Vec::new();
+    for call in calls {
+        results.push(call.await.unwrap());
+    }
+    assert!(results[0].as_ref().is_err_and(|error| error.is("UnknownIdent")), "{results:?}");
+    assert!(results[1..].iter().all(|size| matches!(size, Ok(3))), "{results:?}");
 }
 
 /// Two results name the same object; its proxies go one by one. One frame drops it, and says how often it came.

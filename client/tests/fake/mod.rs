@@ -69,6 +69,8 @@ pub(crate) struct Peer<S> {
     pub(crate) stream: S,
     /// Every reply below has been acknowledged.
     pub(crate) floor: u64,
+    /// How many descriptions [`Peer::call`] has given.
+    descriptions: usize,
 }
 
 /// A call as it arrived.
@@ -85,7 +87,7 @@ pub(crate) struct Seen {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream, floor: 0 }
+        Self { stream, floor: 0, descriptions: 0 }
     }
 
     pub(crate) async fn read(&mut self) -> Option<Vec<u8>> {
@@ -134,6 +136,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
         self.write(&SignedWelcome { body: welcome.encode(), mac: [0; 32] }.encode()).await;
     }
 
+    /// The next call, before which nothing else is asked for.
+    pub(crate) async fn only_call(&mut self) -> Seen {
+        let (before, seen) = (self.descriptions, self.call().await);
+        assert_eq!(self.descriptions, before, "a description was asked for");
+        seen
+    }
+
     /// The next call. Creates make object number 100 and up, types are described, acknowledgements and heartbeats pass by.
     pub(crate) async fn call(&mut self) -> Seen {
         loop {
@@ -162,12 +171,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
                 }
                 ClientFrame::Describe { seq, subject } => {
                     assert_ne!(subject, Subject::All);
-                    self.reply(seq, &value::from_serde(&[describe()]).unwrap(), None).await;
+                    self.described(seq).await;
+                    self.descriptions += 1;
                 }
                 ClientFrame::Ack | ClientFrame::Heartbeat => {}
                 other => panic!("a call was expected, not {other:?}"),
             }
         }
+    }
+
+    /// The next request for a type's description: its seq, and the object that it asks about.
+    pub(crate) async fn asked(&mut self) -> (u64, Ident) {
+        loop {
+            let body = self.read().await.expect("the client still asks");
+            match ClientFrame::read(&body).unwrap().0 {
+                ClientFrame::Describe { seq, subject: Subject::Object(ident) } => return (seq, ident),
+                ClientFrame::Ack | ClientFrame::Heartbeat => {}
+                other => panic!("a description was to be asked for, not {other:?}"),
+            }
+        }
+    }
+
+    /// Answers it.
+    pub(crate) async fn described(&mut self, seq: u64) {
+        self.reply(seq, &value::from_serde(&[describe()]).unwrap(), None).await;
     }
 
     /// The next change of references.
