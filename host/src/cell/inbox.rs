@@ -14,6 +14,8 @@ use super::{Cell, Chain, Guard, ReplyTo};
 const STEPS_PER_TURN: usize = 64;
 /// Arguments that may wait for a busy object even if the tenant keeps too much: who is to read and to remove must be let in.
 const SMALL_ARGS_BYTES: usize = 1 << 10;
+/// Room that the outbox of a thread of the pool keeps between jobs.
+const POOL_OUTBOX_BYTES_KEPT_MAX: usize = 64 << 10;
 
 /// A call on its way into a cell.
 pub(crate) struct CallWork<'a> {
@@ -194,6 +196,8 @@ impl Cell {
                     cell.submit(work);
                 }
                 BRINGING.set(false);
+                // A pool may have many threads, and each an outbox.
+                OUTBOX.with_borrow_mut(|out| out.clear(0, POOL_OUTBOX_BYTES_KEPT_MAX));
             }),
         );
     }

@@ -11,7 +11,7 @@ use super::reply::Answer;
 use super::waiting::Parked;
 use super::{Cell, Core};
 
-/// Room that a thread's outbox keeps between steps: large results come again, and few threads step.
+/// Room that a thread's outbox keeps between steps: large results come again.
 const OUTBOX_BYTES_KEPT_MAX: usize = 4 << 20;
 
 impl Cell {
