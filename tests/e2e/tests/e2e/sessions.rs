@@ -103,6 +103,30 @@ async fn parked_get(over_quic: bool) {
     assert!(manager.is_connected());
 }
 
+/// A reply takes longer on its way than a silent connection, and then a silent session, is believed in. Heartbeats are answered
+/// meanwhile; a call comes behind it, and waits for room on the way back.
+#[tokio::test]
+async fn large_reply_over_a_slow_network_comes_by_its_first_connection() {
+    let host = host(|limits| limits.lease_ms = 2_000);
+    let relay = Relay::before(host.quic()).await;
+    let manager = host.connect(relay.address()).await;
+    let lost = Arc::new(Mutex::new(Vec::new()));
+    let events = Arc::clone(&lost);
+    manager.on_event(move |event| events.lock().expect("nobody panics with it").push(event.clone()));
+    let list: List<String> = manager.list().await.expect("made");
+    for _ in 0..4 {
+        list.append(&"x".repeat(1_000_000)).await.expect("appended");
+    }
+    relay.slow_host(500_000);
+    let both = async { tokio::join!(list.copy().into_future(), list.len().into_future()) };
+    let (copied, len) = soon("both replies", both).await;
+    assert_eq!(len.expect("answered"), 4);
+    assert_eq!(copied.expect("copied").iter().map(String::len).sum::<usize>(), 4_000_000);
+    let events = lost.lock().expect("nobody panics with it").clone();
+    let is_lost = |event: &SessionEvent| matches!(event, SessionEvent::Lost { .. } | SessionEvent::Ended { .. });
+    assert!(!events.iter().any(is_lost), "{events:?}");
+}
+
 async fn lost_reply(over_quic: bool) {
     let host = host(|_| {});
     let (mut client, welcome) = RawClient::welcomed(&host, address(&host, over_quic)).await;
