@@ -362,6 +362,12 @@ impl Lane {
 
     fn poll_timers(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.which != Which::Main {
+            // What is owed for the replies that came by this one goes by the main lane, whose task may have no other reason to look.
+            let main = {
+                let state = self.session.state.lock();
+                if state.core.is_owing() && !state.is_owed_timed { state.lane(Which::Main) } else { None }
+            };
+            main.into_iter().for_each(Waker::wake);
             return Ok(());
         }
         while self.tick.as_mut().poll(cx).is_ready() {
