@@ -374,6 +374,23 @@ async fn session_leaves_so_many_bytes_unacknowledged_and_no_more() {
     }
 }
 
+/// Of calls with large replies more are made than the host keeps replies for. The client, which acknowledges each, brings them to
+/// their end, whichever way they go.
+#[tokio::test]
+async fn client_waits_by_itself_for_room_for_large_replies() {
+    let host = host(|limits| limits.reply_row_bytes_max = 100_000);
+    for address in [host.unix(), host.quic()] {
+        let manager = host.connect(address).await;
+        let dict = manager.dict::<u64, String>().await.expect("made");
+        let item = "x".repeat(90_000);
+        assert_eq!(dict.len().await.expect("answered"), 0);
+        let calls: Vec<_> = (0..30).map(|key| tokio::spawn(dict.setdefault(&key, &item).into_future())).collect();
+        for call in calls {
+            assert_eq!(soon("its end", call).await.expect("no panic").expect("it only takes longer"), item);
+        }
+    }
+}
+
 /// One step does not end; behind it so many calls wait.
 #[tokio::test]
 async fn object_that_is_busy_keeps_so_many_calls_and_no_more() {
