@@ -1,30 +1,29 @@
 //! One object of a plugin: a guest behind the trait that built-in types have, which outlives its traps and its versions.
 
-use std::collections::BTreeMap;
+mod again;
+mod inputs;
+mod moving;
+mod saving;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use steward_objects::{Args, Call, CallId, Effect, Fault, Ident, Input, Outbox, Referent, Why, common};
+use steward_objects::{Args, Effect, Fault, Ident, Input, Outbox, Referent, common};
 
+use self::inputs::{arrived, asking, is_mere_answer, tell, time_of};
 use super::bindings::steward::plugin::types as wit;
 use super::instance::{Entry, Who};
-use super::journal::{self, Base, JOURNAL_BYTES_MAX, Journal, Waiting, Wish, digest};
-use super::ledger::{Held, Ledger, emit};
+use super::journal::{Base, Journal, Wish, digest};
+use super::ledger::{Ledger, emit};
 use super::releases::{Release, Releases};
 use super::rules::{Arrived, Broken, check_fault, raised};
-use super::shard::{Ended, Guest, NotMade, Seat, Trap, Where, Whose, place};
+use super::shard::{Ended, Guest, NotMade, Trap, Where, Whose, place};
 use super::traps::Traps;
-use super::{Birth, Isolation, Runtime};
-use crate::budget::Budget as TenantBudget;
+use super::{Birth, Isolation};
+use crate::budget::Budget;
 
 /// Kind of the fault of a guest that trapped, was cut, or broke the rules.
 const GUEST_TRAP: &str = "GuestTrap";
-
-/// Bytes of a saved state.
-const STATE_BYTES_MAX: usize = 4 << 20;
-
-/// What is stepped once more in one go, to make an object again or to move it, may take the CPU time of so many steps.
-const STEPS_AGAIN_MAX: u64 = 10;
 
 /// An object of a plugin.
 pub struct Object {
@@ -66,21 +65,13 @@ enum Instead {
     Nothing,
 }
 
-/// A guest of another version that has done all that its predecessor would have.
-struct Moved {
-    guest: Guest,
-    ledger: Ledger,
-    journal: Journal,
-    outcomes: Vec<wit::Outcome>,
-}
-
 impl Object {
     /// `budget`: what its tenant may keep, if there is a limit to it.
     pub(super) fn create(
         releases: Arc<Releases>,
         args: Args<'_>,
         birth: Birth<'_>,
-        budget: Option<&Arc<TenantBudget>>,
+        budget: Option<&Arc<Budget>>,
         out: &mut Outbox,
     ) -> Result<Self, Fault> {
         let release = releases.newest();
@@ -332,361 +323,6 @@ impl Object {
         out.raises(call.id, &over_quota.map_or_else(trapped, |fault| *fault));
     }
 
-    /// Puts a new guest, which is as the one that has trapped was before, in its place.
-    fn make_again(&mut self, now_ms: u64, out: &mut Outbox) -> Result<(), String> {
-        let guest = self.guest.as_ref().expect("a poisoned object is not made again");
-        // It may have broken the rules and be alive.
-        guest.end();
-        let (guest, wish_ms) = self.remade(Where::Again(guest)).map_err(|error| error.to_string())?;
-        self.go_on_as(guest, wish_ms, out);
-        self.traps.get_or_insert_default().trapped(now_ms);
-        Ok(())
-    }
-
-    /// As [`Object::make_again`], after another object's guest has ended the life of the shard.
-    fn come_back(&mut self, out: &mut Outbox) -> Result<(), String> {
-        let guest = self.guest.as_ref().expect("a poisoned object does not come back");
-        let (guest, wish_ms) = self.remade(Where::Again(guest)).map_err(|error| {
-            let typeid = &self.release.kind.info.typeid;
-            format!("another `{typeid}` of its shard trapped; it cannot be made again: {error}")
-        })?;
-        self.go_on_as(guest, wish_ms, out);
-        Ok(())
-    }
-
-    /// Goes on in a shard of its own, as it was before the step that wanted more memory than others leave. False if there is no
-    /// other shard: then that step has trapped.
-    fn leaves_the_crowd(&mut self, out: &mut Outbox) -> bool {
-        let Ok((guest, wish_ms)) = self.remade(Where::Alone) else { return false };
-        self.go_on_as(guest, wish_ms, out);
-        true
-    }
-
-    fn go_on_as(&mut self, guest: Guest, wish_ms: Option<u64>, out: &mut Outbox) {
-        self.guest = Ok(guest);
-        // A wish that the former guest has told the host stands; being woken too early does no harm.
-        if let Some(wish_ms) = wish_ms
-            && self.ledger.wish.at_ms().is_none_or(|told_ms| wish_ms < told_ms)
-        {
-            out.wake_at(wish_ms);
-            self.ledger.wish = Wish::new(Some(wish_ms));
-        }
-        self.releases.tally.recovered.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A guest made from the journal, and its wish to be woken.
-    fn remade(&self, wanted: Where<'_>) -> Result<(Guest, Option<u64>), NotMade> {
-        let whose = self.guest.as_ref().expect("a poisoned object is not made again").whose();
-        place(&self.release, whose, wanted, |seat| self.replayed(seat, whose.tenant))
-    }
-
-    fn replayed(&self, seat: Seat, tenant: &str) -> Result<(Guest, Option<u64>), NotMade> {
-        let differs = NotMade::Differs;
-        let journal = self.journal.as_ref().map_err(|why| differs((*why).to_owned()))?;
-        let Base { ref saved_by, ref item, now_ms, seed, wish, mark } = journal.base;
-        let mut wish_ms = wish.at_ms();
-        let kind = &self.release.kind;
-        let context = wit::Context { now_ms, seed, tenant: tenant.to_owned() };
-        let entry = Entry { muted: true, ..self.entry(now_ms) };
-        let (mut guest, stored) = match saved_by {
-            None if item.is_empty() => Guest::create(seat, entry, Args::none().item(), &context),
-            None => Guest::create(seat, entry, item, &context),
-            Some(version) => Guest::load(seat, entry, item, version, &context),
-        }?;
-        let mut budget = Budget::new(&kind.who.runtime);
-        budget.take(&guest)?;
-        let mut held = Held::new();
-        count(&mut held, &stored, &[]);
-
-        let mut waited: BTreeMap<CallId, Waiting> = BTreeMap::new();
-        waited.extend(self.ledger.waiting.range(..=mark).map(|(id, waiting)| (*id, waiting.clone())));
-        waited.extend(journal.entries().filter_map(|entry| match entry {
-            journal::Entry::Waited(id, waiting) => Some((id, waiting)),
-            journal::Entry::Stepped { .. } => None,
-        }));
-        for (id, waiting) in waited {
-            let outcome = self.again(&mut guest, &mut budget, &Input::Call(waiting.call(id, now_ms)), waiting.seed)?;
-            if !parks(&outcome) {
-                return Err(differs(format!("call {id}, which waited, does not wait again")));
-            }
-            count(&mut held, &outcome.held, &outcome.let_go);
-            wish_ms = outcome.wake_at.or(wish_ms);
-        }
-
-        for entry in journal.entries() {
-            let journal::Entry::Stepped { input, seed, digest: expected } = entry else { continue };
-            let input = input.input();
-            let outcome = self.again(&mut guest, &mut budget, &input, seed)?;
-            if digest(&outcome) != expected {
-                return Err(differs(format!("its outcome differs the second time in {}", self.place(&input))));
-            }
-            count(&mut held, &outcome.held, &outcome.let_go);
-            wish_ms = outcome.wake_at.or(wish_ms.filter(|_| !matches!(input, Input::Tick { .. })));
-        }
-        if held != self.ledger.held {
-            return Err(differs("it stores other tokens the second time".to_owned()));
-        }
-        Ok((guest, wish_ms))
-    }
-
-    /// Steps a guest with what the one before it was stepped with.
-    fn again(
-        &self,
-        guest: &mut Guest,
-        budget: &mut Budget,
-        input: &Input<'_>,
-        seed: u64,
-    ) -> Result<wit::Outcome, NotMade> {
-        let told = tell(&self.release, input);
-        let stepped = guest.step(Entry { muted: true, ..self.entry(time_of(input)) }, seed, &told);
-        let place = |trap: &str| format!("it trapped the second time in {}: {trap}", self.place(input));
-        let outcome = stepped.map_err(|ended| ended.not_made(place))?;
-        budget.take(guest)?;
-        Ok(outcome)
-    }
-
-    /// Saves the object when its journal has become long, and begins a new one.
-    fn save_if_due(&mut self, now_ms: u64, out: &mut Outbox) {
-        self.count_journal(out);
-        let kind = &self.release.kind;
-        let runtime = &*kind.who.runtime;
-        let entry = self.entry(now_ms);
-        let (Ok(journal), Ok(guest)) = (&mut self.journal, &mut self.guest) else { return };
-        if !journal.is_due(runtime.step_ticks_max()) {
-            return;
-        }
-        if !kind.saves {
-            if journal.len() > JOURNAL_BYTES_MAX {
-                self.give_up("its type does not save, and it was made too many calls ago", out);
-            }
-            return;
-        }
-        // What waits for this very moment would be answered, when it is brought again, and not wait: the tick comes first.
-        // One that is always late is no reason to wait for ever.
-        if self.ledger.wish.at_ms().is_some_and(|wish_ms| wish_ms <= now_ms) && journal.len() < 2 * JOURNAL_BYTES_MAX {
-            return;
-        }
-        let saved = guest.save(entry);
-        kind.placement.record(guest.ticks());
-        let why_not = match saved {
-            Ok(Ok(state)) if state.len() <= STATE_BYTES_MAX => {
-                let version = Arc::clone(&kind.version);
-                let mark = self.ledger.waiting.last_key_value().map_or(0, |(id, _)| *id);
-                let seed = self.next_seed();
-                let wish = self.ledger.wish;
-                let base = Base { saved_by: Some(version), item: state.into(), now_ms, seed, wish, mark };
-                self.journal = Ok(Journal::new(base, self.release.isolation));
-                return self.count_journal(out);
-            }
-            Ok(Ok(state)) => format!("its state is {} bytes, limit is {STATE_BYTES_MAX}", state.len()),
-            Ok(Err(fault)) => format!("{}: {}", fault.kind, fault.message),
-            // It is still due when it has come back.
-            Err(Ended::Before) => return,
-            Err(Ended::Trapped(Trap { what: trap, .. })) => {
-                self.releases.tally.traps.fetch_add(1, Ordering::Relaxed);
-                if let Err(why) = self.make_again(now_ms, out) {
-                    let typeid = &self.release.kind.info.typeid;
-                    let what = format!("guest trapped in `{typeid}` while it was saved: {trap}");
-                    return self.poison(format!("{what}; it cannot be made again: {why}"), out);
-                }
-                trap
-            }
-        };
-        self.warn(&format!("not saved: {why_not}"));
-        let Ok(journal) = &mut self.journal else { return };
-        journal.put_off();
-        if journal.len() > JOURNAL_BYTES_MAX {
-            self.give_up("it could not be saved", out);
-        }
-    }
-
-    /// From now on a trap poisons the object.
-    fn give_up(&mut self, why: &'static str, out: &mut Outbox) {
-        self.warn(&format!("it cannot be made again after a trap: {why}"));
-        self.journal = Err(why);
-        self.count_journal(out);
-    }
-
-    /// Moves to the newest version, and steps that with the input. False if the object stays as it is, and the input
-    /// is still to be stepped with.
-    fn moves(&mut self, input: &Input<'_>, out: &mut Outbox) -> bool {
-        if self.releases.is_removed() {
-            let typeid = &self.release.kind.info.typeid;
-            self.poison(format!("typeid `{typeid}` was removed with its objects"), out);
-            return true;
-        }
-        let newest = self.releases.newest();
-        if newest.generation == self.release.generation || !self.release.kind.saves || !newest.kind.saves {
-            self.seen = newest.generation;
-            return false;
-        }
-        // What the guest does not see does not move it. Calls that it asked for come back to the version that asked.
-        if self.ledger.invoked > 0 || self.instead(&newest, input).is_some() {
-            return false;
-        }
-        let now_ms = time_of(input);
-        let (load_seed, seed) = (self.next_seed(), self.seed_of(input));
-        let entry = self.entry(now_ms);
-        let saved = loop {
-            let guest = self.guest.as_mut().expect("a poisoned object does not move");
-            match guest.save(entry) {
-                Ok(saved) => break Ok(saved),
-                Err(Ended::Trapped(Trap { what, .. })) => break Err(what),
-                Err(Ended::Before) => {
-                    if let Err(what) = self.come_back(out) {
-                        self.poison(what, out);
-                        return true;
-                    }
-                }
-            }
-        };
-        let moved = match saved {
-            Ok(Ok(state)) if state.len() <= STATE_BYTES_MAX => self.moved(&newest, &state, input, (load_seed, seed)),
-            Ok(Ok(state)) => Err(format!("its state is {} bytes, limit is {STATE_BYTES_MAX}", state.len())),
-            Ok(Err(fault)) => Err(format!("`save` raised {}: {}", fault.kind, fault.message)),
-            Err(trap) => {
-                self.releases.tally.traps.fetch_add(1, Ordering::Relaxed);
-                let what = format!("`save` trapped: {trap}");
-                if let Err(why) = self.make_again(now_ms, out) {
-                    self.poison(format!("{what}; it cannot be made again: {why}"), out);
-                    return true;
-                }
-                Err(what)
-            }
-        };
-        let (from, to) = (&self.release.kind.version, &newest.kind.version);
-        match moved {
-            Ok(moved) => {
-                tracing::debug!(typeid = newest.kind.info.typeid, ident = self.ident.0, %from, %to, "object moved");
-                self.releases.tally.moved.fetch_add(1, Ordering::Relaxed);
-                self.release.objects.fetch_sub(1, Ordering::Relaxed);
-                newest.objects.fetch_add(1, Ordering::Relaxed);
-                self.seen = newest.generation;
-                self.release = newest;
-                self.arrive(moved, out);
-                self.save_if_due(now_ms, out);
-                true
-            }
-            Err(why) => {
-                self.seen = newest.generation;
-                let why = format!("object {} stays with {from}: {why}", self.ident);
-                self.warn(&format!("not moved to {to}: {why}"));
-                self.releases.tally.not_moved.fetch_add(1, Ordering::Relaxed);
-                *self.releases.tally.not_moved_last.lock() = Some(why);
-                false
-            }
-        }
-    }
-
-    /// A guest of the newest version that was loaded with `state`, was brought the calls that wait, and has taken the
-    /// step. The object itself is as before. The error says why there is none.
-    fn moved(
-        &self,
-        newest: &Arc<Release>,
-        state: &[u8],
-        input: &Input<'_>,
-        seeds: (u64, u64),
-    ) -> Result<Moved, String> {
-        let guest = self.guest.as_ref().expect("a poisoned object does not move");
-        let moved = place(newest, guest.whose(), Where::InPlaceOf(guest), |seat| {
-            self.loaded(newest, seat, state, input, seeds)
-        });
-        moved.map_err(|error| error.to_string())
-    }
-
-    fn loaded(
-        &self,
-        newest: &Release,
-        seat: Seat,
-        state: &[u8],
-        input: &Input<'_>,
-        (load_seed, seed): (u64, u64),
-    ) -> Result<Moved, NotMade> {
-        let now_ms = time_of(input);
-        let from = &self.release.kind.version;
-        let runtime = &*newest.kind.who.runtime;
-        let tenant = self.guest.as_ref().map_or("", |guest| guest.whose().tenant).to_owned();
-        let context = wit::Context { now_ms, seed: load_seed, tenant };
-        let entry = self.entry(now_ms);
-        let (mut guest, stored) = Guest::load(seat, entry, state, from, &context).map_err(|error| match error {
-            NotMade::Raised(fault) => NotMade::Differs(format!("`load` raised {}: {}", fault.kind, fault.message)),
-            NotMade::Trapped(trap) => NotMade::Trapped(Trap { what: format!("`load` trapped: {}", trap.what), ..trap }),
-            other => other,
-        })?;
-        let mut budget = Budget::new(runtime);
-        budget.take(&guest)?;
-        let known = |ident| self.ledger.held.contains_key(&ident);
-        let differs = NotMade::Differs;
-        let mut ledger = Ledger::of(&stored, known, &runtime.config).map_err(|broken| differs(broken.to_string()))?;
-        ledger.wish = self.ledger.wish;
-        // The calls that wait stand in the journal and not below its mark: with this version some may be answered.
-        let wish = self.ledger.wish;
-        let base =
-            Base { saved_by: Some(Arc::clone(from)), item: state.into(), now_ms, seed: load_seed, wish, mark: 0 };
-        let mut journal = Journal::new(base, newest.isolation);
-        let mut outcomes = Vec::new();
-        let waiting = self.ledger.waiting.iter().map(|(id, waiting)| {
-            let input = Input::Call(waiting.call(*id, now_ms));
-            (input, waiting.seed, Some((id, waiting)))
-        });
-        for (input, seed, waits) in waiting.chain([(*input, seed, None)]) {
-            let name_of =
-                |method: u16| self.release.info().methods.get(usize::from(method)).map(|method| &*method.name);
-            if let Some((id, waiting)) = waits
-                && newest.place_of(waiting.method).is_none()
-            {
-                let name = name_of(waiting.method).unwrap_or("");
-                return Err(differs(format!("call {id} waits in `{name}`, which is gone")));
-            }
-            // It was answered just now.
-            if let Input::Cancel { call, .. } = input
-                && !ledger.waiting.contains_key(&call)
-            {
-                continue;
-            }
-            let when = || match waits {
-                Some((id, _)) => format!("call {id}, which waits"),
-                None => format!("its first step, {}", self.place(&input)),
-            };
-            let stepped = guest.step(entry, seed, &tell(newest, &input));
-            let outcome = stepped.map_err(|ended| ended.not_made(|trap| format!("{} trapped: {trap}", when())))?;
-            budget.take(&guest)?;
-            let checked = ledger.check(&outcome, asking(&input), &arrived(&input), &runtime.config);
-            checked.map_err(|broken| differs(format!("{} broke the rules: {broken}", when())))?;
-            journal.stepped(&input, seed, digest(&outcome), guest.ticks());
-            ledger.settle(&input, &outcome);
-            outcomes.push(outcome);
-        }
-        Ok(Moved { guest, ledger, journal, outcomes })
-    }
-
-    /// Takes over from the former version.
-    fn arrive(&mut self, moved: Moved, out: &mut Outbox) {
-        let Moved { guest, ledger, journal, outcomes } = moved;
-        let former = std::mem::replace(&mut self.ledger, ledger);
-        let of = |held: &Held, ident| held.get(ident).copied().unwrap_or(0);
-        for (ident, count) in &self.ledger.held {
-            (of(&former.held, ident)..*count).for_each(|_| out.hold(*ident));
-        }
-        for (ident, count) in &former.held {
-            (of(&self.ledger.held, ident)..*count).for_each(|_| out.let_go(*ident));
-        }
-        for mut outcome in outcomes {
-            // The last wish counts, as it would over several steps.
-            outcome.wake_at = None;
-            emit(outcome, out);
-        }
-        if let Some(wish_ms) = self.ledger.wish.at_ms() {
-            out.wake_at(wish_ms);
-        }
-        if let Ok(former) = &self.guest {
-            guest.take_room_of(former);
-        }
-        self.guest = Ok(guest);
-        self.journal = Ok(journal);
-        self.traps = None;
-    }
-
     /// An entry on this object's behalf.
     fn entry(&self, now_ms: u64) -> Entry {
         Entry { ident: self.ident, now_ms, muted: false, limited: false }
@@ -739,18 +375,6 @@ impl Object {
         let Who { plugin, typeid, .. } = &*self.release.kind.who;
         tracing::warn!(plugin, typeid, ident = self.ident.0, "{message}");
     }
-
-    /// Tells the tally how large the journal is, and the tenant.
-    fn count_journal(&mut self, out: &mut Outbox) {
-        let bytes = self.journal.as_ref().map_or(0, Journal::memory_bytes);
-        if bytes != self.journal_bytes {
-            let counter = &self.releases.tally.journal_bytes;
-            counter.fetch_add(bytes.wrapping_sub(self.journal_bytes), Ordering::Relaxed);
-            out.store_items(0, bytes);
-            out.remove_items(0, self.journal_bytes);
-            self.journal_bytes = bytes;
-        }
-    }
 }
 
 impl Drop for Object {
@@ -797,126 +421,6 @@ fn not_made(release: &Release, error: NotMade, known: impl Fn(Ident) -> bool + C
         NotMade::Trapped(Trap { over_quota: Some(fault), .. }) => *fault,
         NotMade::Trapped(_) | NotMade::Interrupted | NotMade::Differs(_) => {
             Fault::refused(GUEST_TRAP, format!("guest trapped in `{}`: {error}", release.kind.info.typeid))
-        }
-    }
-}
-
-/// CPU time for steps that are taken once more, in ticks.
-struct Budget {
-    left: u64,
-    cpu_ms: u64,
-}
-
-impl Budget {
-    fn new(runtime: &Runtime) -> Self {
-        let left = STEPS_AGAIN_MAX * u64::from(runtime.step_ticks_max());
-        Self { left, cpu_ms: STEPS_AGAIN_MAX * runtime.config.step_cpu_ms }
-    }
-
-    /// Takes what the latest entry of the guest took.
-    fn take(&mut self, guest: &Guest) -> Result<(), NotMade> {
-        let left = self.left.checked_sub(u64::from(guest.ticks()));
-        let too_long = || NotMade::Differs(format!("that takes more than {} ms of CPU time", self.cpu_ms));
-        self.left = left.ok_or_else(too_long)?;
-        Ok(())
-    }
-}
-
-/// The call that an input asks to be answered.
-fn asking(input: &Input<'_>) -> Option<CallId> {
-    match input {
-        Input::Call(Call { id, .. }) => Some(*id),
-        Input::Join { call, .. } => Some(*call),
-        _ => None,
-    }
-}
-
-/// The host's clock when an input came. Those without a time reach no guest.
-fn time_of(input: &Input<'_>) -> u64 {
-    match *input {
-        Input::Call(Call { now_ms, .. })
-        | Input::Cancel { now_ms, .. }
-        | Input::OwnerLost { now_ms, .. }
-        | Input::Undelivered { now_ms, .. }
-        | Input::Returned { now_ms, .. }
-        | Input::Tick { now_ms } => now_ms,
-        Input::Join { .. } | Input::Leave { .. } => 0,
-    }
-}
-
-/// The item that came with an input.
-fn arrived<'a>(input: &Input<'a>) -> Arrived<'a> {
-    match *input {
-        Input::Call(Call { args, .. }) if args.has_tokens() => Arrived::with(args.item()),
-        Input::Undelivered { payload, .. } | Input::Returned { outcome: Ok(payload), .. } => Arrived::with(payload),
-        _ => Arrived::default(),
-    }
-}
-
-/// An input as the guest of this version is told. [`Object::instead`] has kept back those that no guest is told.
-fn tell(release: &Release, input: &Input<'_>) -> wit::Input {
-    // The number of a method that is gone is one that no method has.
-    let place = |method| release.place_of(method).unwrap_or(release.kind.info.methods.len() as u32);
-    match input {
-        Input::Call(call) => wit::Input::Call(wit::Call {
-            id: call.id,
-            method: place(call.method),
-            owner: wit::Owner { session: call.owner.session, thread: call.owner.thread },
-            args: call.args.item().to_vec(),
-        }),
-        Input::Cancel { call, why, .. } => {
-            let why = match why {
-                Why::Deadline => wit::Why::Deadline,
-                Why::Client => wit::Why::Client,
-                Why::SessionEnded => wit::Why::SessionEnded,
-            };
-            wit::Input::Cancel(wit::Cancel { call: *call, why })
-        }
-        Input::OwnerLost { session, orderly, .. } => {
-            wit::Input::OwnerLost(wit::OwnerLost { session: *session, orderly: *orderly })
-        }
-        Input::Undelivered { call, method, payload, sent, .. } => wit::Input::Undelivered(wit::Undelivered {
-            call: *call,
-            method: place(*method),
-            payload: payload.to_vec(),
-            sent: *sent,
-        }),
-        Input::Returned { tag, outcome, .. } => {
-            let outcome = outcome.map(<[u8]>::to_vec).map_err(|fault| wit::Fault {
-                kind: fault.kind.clone(),
-                message: fault.message.clone(),
-                data: fault.data.clone(),
-            });
-            wit::Input::Returned(wit::Returned { tag: *tag, outcome })
-        }
-        Input::Tick { .. } | Input::Join { .. } | Input::Leave { .. } => wit::Input::Tick,
-    }
-}
-
-/// Whether all that a step did was to answer its own call: then it need not be taken again.
-fn is_mere_answer(input: &Input<'_>, outcome: &wit::Outcome) -> bool {
-    let wit::Outcome { completions, freed, changed, wake_at, held, let_go, invokes } = outcome;
-    let [wit::Completion { call, grant: wit::Grant::None, .. }] = &completions[..] else { return false };
-    let is_own = matches!(input, Input::Call(own) if own.id == *call);
-    is_own && !freed && !changed && wake_at.is_none() && held.is_empty() && let_go.is_empty() && invokes.is_empty()
-}
-
-/// Whether a step that was made for a call has done nothing but let it wait.
-fn parks(outcome: &wit::Outcome) -> bool {
-    let wit::Outcome { completions, freed, changed, wake_at: _, held: _, let_go: _, invokes } = outcome;
-    completions.is_empty() && !freed && !changed && invokes.is_empty()
-}
-
-/// Counts tokens that are stored and let go.
-fn count(counts: &mut Held, held: &[u64], let_go: &[u64]) {
-    for &ident in held {
-        *counts.entry(Ident(ident)).or_default() += 1;
-    }
-    for &ident in let_go {
-        let count = counts.entry(Ident(ident)).or_default();
-        *count = count.saturating_sub(1);
-        if *count == 0 {
-            counts.remove(&Ident(ident));
         }
     }
 }
