@@ -124,8 +124,9 @@ enum Moment {
 struct Stream {
     /// The host's end. A large reply comes by a stream that has none.
     lane: Option<Lane>,
-    /// The large call that it is for, of which the host has seen nothing yet.
+    /// A client has opened it, and the host has seen nothing of it yet.
     unseen: bool,
+    /// The large call that it is for, if it is reset with that.
     seq: Option<u64>,
     up: VecDeque<Vec<u8>>,
     down: VecDeque<Vec<u8>>,
