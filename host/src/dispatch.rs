@@ -224,6 +224,8 @@ fn fork(session: &Arc<Session>, lane: &Arc<Lane>, seq: u64) {
             let to = to(session, lane, seq, kept);
             match sign_in::fork(session) {
                 Ok(sign_in::Forked { session: child, secret, idents }) => {
+                    #[cfg(feature = "sim")]
+                    crate::sim::forked(session, seq, child, &idents);
                     let mut payload = Vec::new();
                     cbor::put_array(&mut payload, 3);
                     cbor::put_u64(&mut payload, child);

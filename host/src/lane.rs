@@ -198,11 +198,23 @@ impl Lane {
         std::mem::take(&mut self.out.lock().bytes)
     }
 
+    /// Takes the frames that are to be sent on streams of their own, as if they had been sent there already.
+    pub(crate) fn take_bulk(&self) -> Vec<Bytes> {
+        let mut out = self.out.lock();
+        out.bulk_bytes = 0;
+        std::mem::take(&mut out.bulk)
+    }
+
+    /// Ends it, as a task does whose peer has closed its side, once nothing is owed; says whether it has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        let mut out = self.out.lock();
+        out.closing |= out.owed == 0 && out.bytes.is_empty();
+        out.closing && out.bytes.is_empty()
+    }
+
     /// As a task leaves it that has ended.
     pub(crate) fn lose(&self) {
-        let mut out = self.out.lock();
-        out.closing = true;
-        out.bytes.clear();
+        self.mute();
     }
 }
 

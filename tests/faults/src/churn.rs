@@ -124,7 +124,7 @@ pub async fn run(options: &Options) -> Result<Outcome> {
     let mut host_ended = false;
     while begun.elapsed() < options.duration && !host_ended {
         tokio::select! {
-            _ = sample.tick() => outcome.samples.push(resident_bytes(host.id())?),
+            _ = sample.tick() => outcome.samples.push(own_bytes(host.id())?),
             _ = kill.tick() => {
                 let number = rng.usize(..processes.len());
                 // Dropping it kills it.
@@ -181,13 +181,17 @@ async fn what_is_left(admin: &Manager) -> Result<Option<String>> {
     }
 }
 
-/// Memory of a process that is in RAM.
-fn resident_bytes(id: u32) -> Result<u64> {
-    let path = format!("/proc/{id}/smaps_rollup");
+/// Memory that a process has taken for itself. Not its program and libraries, which it shares with others: what counts of those
+/// depends on who else runs.
+fn own_bytes(id: u32) -> Result<u64> {
+    let path = format!("/proc/{id}/status");
     let text = std::fs::read_to_string(&path).context(path)?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss in it")?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    Ok(kib << 10)
+    let kib = |field: &str| -> Result<u64> {
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field} in it"))?;
+        Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+    };
+    Ok((kib("RssAnon:")? + kib("VmSwap:")?) << 10)
 }
 
 /// A client process, which is killed when this is dropped.

@@ -106,7 +106,8 @@ impl Faults {
             return Ok(tell(&outcome));
         }
         let host = HostOptions { program: self.steward, plugins: self.plugin, lease_ms: self.lease_ms };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Sessions of the kit's own go on while it starts and ends processes.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         if let Some(cuts) = self.cuts {
             let outcome = runtime.block_on(cuts::run_with_host(&host, cuts, self.seed))?;
             outcome.violations.iter().for_each(|violation| eprintln!("violation: {violation}"));
