@@ -90,6 +90,11 @@ impl Lane {
         })
     }
 
+    /// Whether the client is on this machine, and who runs the host: nobody else reaches the Unix socket.
+    pub(crate) fn is_own(&self) -> bool {
+        self.kind == LaneKind::Whole
+    }
+
     /// A call came by this lane; its reply will go the same way.
     pub(crate) fn owe(&self) {
         self.out.lock().owed += 1;

@@ -73,6 +73,9 @@ pub struct Limits {
     /// Bytes that a tenant may keep: what its objects store, replies that are not acknowledged, calls that wait for a busy object. Beyond
     /// them calls that may store more are refused, retryably.
     pub tenant_bytes_max: u64,
+    /// Components that a tenant's clients on other machines may have compiled in an hour. More are refused, retryably. What comes by the
+    /// Unix socket does not count: it comes from who runs the host.
+    pub uploads_per_hour_max: usize,
     /// Calls parked on one object. More are refused, retryably.
     pub waiters_max: usize,
     /// Inputs that wait for one object while it is being stepped. More calls are refused, retryably.
@@ -121,6 +124,7 @@ impl Limits {
             sessions_max: 2_000,
             objects_max: 10_000,
             tenant_bytes_max: 256 << 20,
+            uploads_per_hour_max: 10,
             waiters_max: 10_000,
             inbox_max: 20_000,
             guest_steps_max: 64,
@@ -140,6 +144,7 @@ impl Limits {
             tenant_bytes_max: half_of_memory(),
             // Its tenant is alone.
             guest_steps_per_tenant_max: 64,
+            uploads_per_hour_max: usize::MAX,
             ..Self::shared()
         }
     }

@@ -4,6 +4,7 @@
 //! compiled by threads of their own, one at a time, in the compiler's own process. Nothing of this outlives the host: what is to be
 //! there at the next start is named to that start.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -173,6 +174,11 @@ pub(crate) fn call(session: &Arc<Session>, to: ReplyTo, method: &str, args: Args
     let result = match method {
         "register" | "replace" => match Wanted::read(session, method, args) {
             Ok(wanted) => {
+                if let Component::Bytes(_) = &wanted.component
+                    && let Err(fault) = admit(&session.tenant, &to)
+                {
+                    return to.fail(&fault);
+                }
                 let tenant = session.tenant.clone();
                 session.tenant.shared.pool.run_plugin(
                     &session.tenant,
@@ -332,9 +338,51 @@ impl Upload {
     }
 }
 
+const HOUR_MS: u64 = 3_600_000;
+
+/// When a tenant's components have come from other machines, within the last hour.
+#[derive(Debug, Default)]
+pub(crate) struct Uploads(VecDeque<u64>);
+
+impl Uploads {
+    /// Notes one more, if there were fewer than `max`; else says in how many milliseconds it may come.
+    fn note(&mut self, now_ms: u64, max: usize) -> Result<(), u64> {
+        while self.0.front().is_some_and(|at_ms| at_ms + HOUR_MS <= now_ms) {
+            self.0.pop_front();
+        }
+        if self.0.len() >= max {
+            return Err(self.0.front().map_or(HOUR_MS, |at_ms| at_ms + HOUR_MS - now_ms));
+        }
+        if max < usize::MAX {
+            self.0.push_back(now_ms);
+        }
+        Ok(())
+    }
+}
+
+/// Lets a component in that is to be compiled: it takes seconds of a processor.
+fn admit(tenant: &Tenant, to: &ReplyTo) -> Result<(), Fault> {
+    if matches!(to, ReplyTo::Client { lane, .. } if lane.is_own()) {
+        return Ok(());
+    }
+    let max = tenant.shared.limits.uploads_per_hour_max;
+    tenant.uploads.lock().note(tenant.shared.clock.now_ms(), max).map_err(|left_ms| {
+        let message = format!(
+            "{max} components came from other machines within an hour, limit is {max}; the next may come in {} s",
+            left_ms.div_ceil(1_000)
+        );
+        Fault::refused("TooManyUploads", message).retry()
+    })
+}
+
 /// Takes a part of a component. The last one is answered with descriptions of what the plugin offers.
 pub(crate) fn upload(session: &Arc<Session>, to: ReplyTo, part: &frame::Upload<'_>) {
     let Some(guests) = &session.tenant.shared.guests else { return to.fail(&InstallError::NoGuests.fault()) };
+    if part.offset == 0
+        && let Err(fault) = admit(&session.tenant, &to)
+    {
+        return to.fail(&fault);
+    }
     let bytes_max = guests.0.0.compile_limits.component_bytes_max;
     let whole = session.upload.lock().add(part, bytes_max, &session.tenant.budget);
     let component = match whole {
@@ -410,5 +458,17 @@ mod tests {
         drop(upload);
         assert_eq!(budget.used(), 0);
         another.add(&part(1, 0, 5, b"ab"), 9, &budget).unwrap();
+    }
+
+    #[test]
+    fn so_many_uploads_come_in_an_hour() {
+        let mut uploads = Uploads::default();
+        assert_eq!(uploads.note(5, 2), Ok(()));
+        assert_eq!(uploads.note(1_000, 2), Ok(()));
+        assert_eq!(uploads.note(2_000, 2), Err(HOUR_MS - 1_995));
+        assert_eq!(uploads.note(HOUR_MS + 4, 2), Err(1));
+        assert_eq!(uploads.note(HOUR_MS + 5, 2), Ok(()));
+        assert_eq!(uploads.note(HOUR_MS + 6, 2), Err(994));
+        assert_eq!(uploads.note(HOUR_MS + 7, 0), Err(993));
     }
 }

@@ -14,7 +14,7 @@ use crate::cell::{Cell, ReplyTo};
 use crate::clock::Clock;
 use crate::guest::Birth;
 use crate::limits::Limits;
-use crate::plugins::LazyGuests;
+use crate::plugins::{LazyGuests, Uploads};
 use crate::pool::Pool;
 use crate::registry::{Origin, Registry, Type};
 use crate::session::Session;
@@ -115,6 +115,7 @@ pub(crate) struct Tenant {
     pub(crate) table: Table,
     pub(crate) waits: Waits,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) uploads: Mutex<Uploads>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -122,7 +123,16 @@ impl Tenant {
     pub(crate) fn new(name: String, keys: Vec<Key>, shared: Arc<Shared>) -> Self {
         let table = Table::new(shared.limits.objects_max);
         let budget = Arc::new(Budget::new(shared.limits.tenant_bytes_max));
-        Self { name, keys, registry: Registry::with_builtins(), table, waits: Waits::default(), budget, shared }
+        Self {
+            name,
+            keys,
+            registry: Registry::with_builtins(),
+            table,
+            waits: Waits::default(),
+            budget,
+            uploads: Mutex::default(),
+            shared,
+        }
     }
 
     /// Makes an object, with one root reference that the caller owns.

@@ -185,6 +185,10 @@ struct LimitFlags {
     #[arg(long, env = "STEWARD_GUEST_STEPS_PER_TENANT_MAX", value_name = "N", value_parser = at_least_one())]
     guest_steps_per_tenant_max: Option<usize>,
 
+    /// Plugins that clients of a tenant on other machines may upload in an hour. [default: 10, with --private any number]
+    #[arg(long, env = "STEWARD_UPLOADS_PER_HOUR_MAX", value_name = "N")]
+    uploads_per_hour_max: Option<usize>,
+
     /// Largest request.
     #[arg(long, env = "STEWARD_REQUEST_BYTES_MAX", value_name = "BYTES")]
     request_bytes_max: Option<usize>,
@@ -219,6 +223,7 @@ impl LimitFlags {
         set(&mut limits.waiters_max, self.waiters_max);
         set(&mut limits.guest_steps_max, self.guest_steps_max);
         set(&mut limits.guest_steps_per_tenant_max, self.guest_steps_per_tenant_max);
+        set(&mut limits.uploads_per_hour_max, self.uploads_per_hour_max);
         set(&mut limits.request_bytes_max, self.request_bytes_max);
         set(&mut limits.reply_bytes_max, self.reply_bytes_max);
         set(&mut limits.lease_ms, self.lease_ms);

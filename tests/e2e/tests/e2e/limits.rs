@@ -518,3 +518,21 @@ async fn host_takes_so_many_connections_and_no_more() {
     })
     .await;
 }
+
+/// Compiling takes seconds of a processor: who is elsewhere may ask for so much of it. Who runs the host may ask for all.
+#[tokio::test]
+async fn so_many_plugins_come_from_other_machines_in_an_hour() {
+    let mut options = HostOptions::default();
+    options.limits.uploads_per_hour_max = 2;
+    let host = spawn_host(options);
+    let afar = host.connect(host.quic()).await;
+    let component = component("changeling");
+    afar.register(&component, false).await.expect("the first");
+    // Whether it is accepted comes after.
+    assert_eq!(afar.register(&component, false).await.expect_err("it is there").kind(), "Taken");
+    let error = afar.register(&component, true).await.expect_err("too many");
+    assert!(error.kind() == "TooManyUploads" && error.is_retryable(), "{error}");
+    assert!(error.to_string().contains("limit is 2"), "{error}");
+    let own = host.connect(host.unix()).await;
+    own.register(&component, true).await.expect("replaced");
+}
