@@ -271,3 +271,5 @@ fn is_shown(text: &str, shown: &str) -> bool {
     }
     ends_open || rest.is_empty()
 }
+    author.0.fails(&["new", "--lang", "rust", "Rate_Limiter"], 2, "fix: call it `rate-limiter`");
+    author.0.fails(&["new", "--lang", "go", "new"], 2, "a type in go cannot be called `New`");

@@ -20,7 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use component::{Made, inspect, stamp, wrap};
-pub use new::{NewError, new, typeid};
+pub use new::{NewError, near_name, new, typeid};
 pub use rust::ensure_target;
 pub use sdk::{SdkState, sdk_state, unpack_sdk};
 pub use toolchains::{Found, Toolchains};
