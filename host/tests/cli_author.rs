@@ -173,6 +173,17 @@ fn plugin_in_go_is_written_built_tested_checked_and_tried() {
     journey("go");
 }
 
+/// What the SDK's macros write stands in the author's source, and means the SDK's own all the same.
+#[test]
+fn types_in_rust_may_be_called_as_what_macros_write() {
+    let author = Author::new();
+    for name in ["vec", "types", "component"] {
+        author.done(&["new", "--lang", "rust", name], "");
+        author.done(&["build", name, "--fetch"], "");
+        author.done(&["test", name], "");
+    }
+}
+
 #[test]
 fn upgrade_is_safe_or_breaking_or_impossible() {
     let author = Author::new();
