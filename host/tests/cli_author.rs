@@ -173,6 +173,87 @@ fn plugin_in_go_is_written_built_tested_checked_and_tried() {
     journey("go");
 }
 
+/// A method of each language that returns a new object: one of the plugin's own type, and one of a type that is the host's.
+#[test]
+fn method_returns_a_new_object() {
+    let author = Author::new();
+    let languages = [
+        (
+            "rust",
+            "src/lib.rs",
+            "    /// Gives a place back.",
+            "    /// As many places once more.
+    #[method(returns = \"Alcove\")]
+    pub fn again(&mut self) -> u32 {
+        self.places
+    }
+
+    /// A line of that length.
+    #[method(returns = \"Queue\")]
+    pub fn line(&self, n: u32) -> u32 {
+        n
+    }
+
+",
+        ),
+        (
+            "c",
+            "alcove.c",
+            "ST_METHOD(Alcove, leave",
+            "ST_METHOD(Alcove, again, \"again() => Alcove\", 0, \"As many places once more.\") {
+    return st_return_u64(call, self->places);
+}
+
+ST_METHOD(Alcove, line, \"line(n: int) => Queue\", ST_READ, \"A line of that length.\") {
+    (void)self;
+    return st_return_i64(call, st_i64(call, \"n\"));
+}
+
+",
+        ),
+        (
+            "go",
+            "main.go",
+            "// Gives a place back.",
+            "// As many places once more.
+func (t *Alcove) Again() uint32 { return t.Places }
+
+// A line of that length.
+func (t *Alcove) Line(n int) int { return n }
+
+",
+        ),
+    ];
+    for (lang, file, before, methods) in languages {
+        author.done(&["new", "--lang", lang, "alcove", lang], "");
+        let file = author.0.path().join(lang).join(file);
+        let source = std::fs::read_to_string(&file).unwrap();
+        let source = source.replacen(before, &format!("{methods}{before}"), 1);
+        // Where methods are listed, these are listed, too.
+        let source = source.replace("enter_timeout, leave", "enter_timeout, again, line, leave").replace(
+            "\t\tguest.Read(\"Free\"),\n",
+            "\t\tguest.Read(\"Free\"),\n\t\tguest.Method(\"Again\", guest.Returns(\"Alcove\")),\n\
+             \t\tguest.Read(\"Line\", guest.Returns(\"Queue\")),\n",
+        );
+        std::fs::write(&file, source).unwrap();
+        author.done(&["build", lang, "--fetch", "-o", "alcove.wasm"], "");
+        let shown = author.done(
+            &["run", "alcove.wasm"],
+            "a = Alcove(3)\na.enter()\nb = a.again()\nb.free()\na.free()\na.line(2)\nhelp a.again\n",
+        );
+        let expected = "> a = Alcove(3)\n> a.enter()\nTrue\n> b = a.again()\n<Alcove#2>\n> b.free()\n3\n> a.free()\n2\n> a.line(2)\n\
+                        refused: UnknownType: there are only the plugin's types here: a host would make a `Queue`\n\
+                        > help a.again\nagain() -> Alcove\nAs many places once more.\n";
+        assert_eq!(shown, expected, "{lang}");
+        let host = author.0.serve(&["--plugin", author.0.path().join("alcove.wasm").to_str().unwrap()]);
+        let made = author.done(&["call", "Alcove/a", "line", "2", "--json"], "");
+        assert!(made.starts_with("{\"$ref\":\"Queue#"), "{lang}: {made}");
+        let made = author.done(&["call", "Alcove/a", "again", "--json"], "");
+        assert!(made.starts_with("{\"$ref\":\"Alcove#"), "{lang}: {made}");
+        drop(host);
+    }
+}
+
 /// What the SDK's macros write stands in the author's source, and means the SDK's own all the same.
 #[test]
 fn types_in_rust_may_be_called_as_what_macros_write() {

@@ -62,6 +62,7 @@
 //! * Hooks are private methods: `#[on(owner_lost)]` ([`OwnerLost`]), `#[on(tick)]`, `#[on(cancelled)]` ([`Why`]), `#[on(undelivered)]` ([`Undelivered`]),
 //!   `#[on(returned)]` ([`Returned`]), each `fn(&mut self, cx: &Context[, event])`. One that returns `bool` says whether it changed the object.
 //!   `#[on(load)] fn(cx: &Context, state: &[u8], from: &str) -> Result<Self>` loads states that other versions saved.
+//! * `#[method(name = "…")]` gives a method another name for clients than Rust's.
 //! * `#[object(version = "…", name = "Other")]` registers the type under another name than the Rust type's.
 //! * The object is saved and loaded as serde has its fields; `#[object(version = "…", saves = false)]` does without.
 
