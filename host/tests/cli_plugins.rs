@@ -20,6 +20,23 @@ fn file_that_is_no_plugin_is_a_finding() {
     let report: serde_json::Value = serde_json::from_str(&home.run(&["check", file, "--json"]).stdout).unwrap();
     assert_eq!(report["findings"].as_array().unwrap().len(), 1, "{report}");
     home.fails(&["check", "/nowhere.wasm"], 2, "cannot read plugin /nowhere.wasm");
+    let mut later = include_bytes!("guest/frozen/hyperloglog-0.1.0.wasm").to_vec();
+    let places: Vec<_> = (0..later.len() - 6).filter(|at| later[*at..].starts_with(b"@0.1.0")).collect();
+    places.into_iter().for_each(|at| later[at + 1..at + 6].copy_from_slice(b"0.2.0"));
+    std::fs::write(home.path().join("later.wasm"), later).unwrap();
+    let ran = home.run(&["check", home.path().join("later.wasm").to_str().unwrap()]);
+    assert_eq!(ran.stdout.matches("plugin was built for world 0.2, this host serves 0.1").count(), 1, "{ran:?}");
+    for (bytes, what) in [
+        (&b""[..], "it is empty"),
+        (b"#!/bin/sh", "it is no WebAssembly"),
+        (b"\0asm\x01\0\0\0", "it is a core module of WebAssembly, and no component"),
+    ] {
+        let other = home.path().join("other.wasm");
+        std::fs::write(&other, bytes).unwrap();
+        let ran = home.run(&["check", other.to_str().unwrap()]);
+        assert_eq!(ran.status, 1, "{ran:?}");
+        assert!(ran.stdout.ends_with(&format!("finding: not a plugin: {what}\n")), "{ran:?}");
+    }
     home.fails(&["serve", "--plugin", file], 3, "steward check");
 }
 

@@ -82,14 +82,23 @@ fn minor(version: &str) -> &str {
     version.rsplit_once('.').map_or(version, |(minor, _)| minor)
 }
 
+/// What bytes are that do not begin as a component does.
+pub fn no_component(bytes: &[u8]) -> Option<&'static str> {
+    match () {
+        () if Parser::is_component(bytes) => None,
+        () if Parser::is_core_wasm(bytes) => Some("a core module of WebAssembly, and no component"),
+        () if bytes.is_empty() => Some("empty"),
+        () => Some("no WebAssembly"),
+    }
+}
+
 /// Looks at a component.
 ///
 /// # Errors
 /// [`BuildError::Component`] if it is none.
 pub fn inspect(component: &[u8]) -> Result<Made, BuildError> {
     let broken = |error: wasmparser::BinaryReaderError| BuildError::Component(error.to_string());
-    if !Parser::is_component(component) {
-        let what = if Parser::is_core_wasm(component) { "a core module and no component" } else { "no WebAssembly" };
+    if let Some(what) = no_component(component) {
         return Err(BuildError::Component(format!("it is {what}")));
     }
     let mut made = Made::default();

@@ -19,7 +19,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use component::{Made, inspect, stamp, wrap};
+pub use component::{Made, inspect, no_component, stamp, wrap};
 pub use new::{NewError, near_name, new, typeid};
 pub use rust::ensure_target;
 pub use sdk::{SdkState, sdk_state, unpack_sdk};
