@@ -177,6 +177,36 @@ fn component(name: &str) -> std::path::PathBuf {
 #[test]
 fn demo_survives_the_death_of_a_process_and_counts_right() {
     let home = Home::new();
+/// Each plugin of this checkout has a page, which the gallery leads to and which names what clients can call.
+#[test]
+fn every_plugin_has_its_page() {
+    let home = Home::new();
+    let plugins = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
+    let gallery = std::fs::read_to_string(plugins.join("README.md")).unwrap();
+    let folders = plugins.read_dir().unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+    let mut pages = 0;
+    for folder in folders {
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let page = std::fs::read_to_string(folder.join("README.md")).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(gallery.contains(&format!("[`{name}`]({name})")), "the gallery leads to {name}");
+        pages += 1;
+        // What Go's make is compiled too long for a look at names.
+        if folder.join("go.mod").exists() {
+            continue;
+        }
+        let report = home.done(&["check", component(name).to_str().unwrap(), "--json"]);
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        for offered in report["types"].as_array().unwrap() {
+            assert!(page.contains(offered["typeid"].as_str().unwrap()), "{name}: {offered}");
+            let methods = offered["methods"].as_array().unwrap().iter().map(|method| method["name"].as_str().unwrap());
+            for method in methods.filter(|method| !method.starts_with("__")) {
+                assert!(page.contains(&format!("`{method}(")), "the page of {name} has no `{method}`");
+            }
+        }
+    }
+    assert!(pages >= 7, "{pages}");
+}
+
     let told = home.done(&["demo"]);
     assert!(told.contains("is killed while it holds the lock"), "{told}");
     assert!(told.contains("is told that its holder died"), "{told}");
