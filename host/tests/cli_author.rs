@@ -302,6 +302,17 @@ fn project_in_no_language_and_mistakes_in_one_are_told() {
     author.0.fails(&["new", "--lang", "cobol", "x"], 2, "known are rust, c, go");
     author.done(&["new", "--lang", "c", "flap"], "");
     assert_eq!(author.run(author.0.path(), &["new", "--lang", "c", "flap"], "").status, 2, "it is there already");
+    let long = "Hatch".repeat(13);
+    let source = std::fs::read_to_string(author.0.path().join("flap/flap.c")).unwrap();
+    std::fs::write(
+        author.0.path().join("flap/flap.c"),
+        source.replace("\"Flap(places", &format!("\"Flap as {long}(places")),
+    )
+    .unwrap();
+    author.done(&["build", "flap", "--fetch"], "");
+    let ran = author.run(author.0.path(), &["check", "flap/flap.wasm"], "");
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.stdout.contains("is 65 bytes, limit is 64: a host registers it only under another"), "{ran:?}");
     std::fs::write(author.0.path().join("flap/flap.c"), "int main(void) { return nothing; }").unwrap();
     let ran = author.run(author.0.path(), &["build", "flap", "--fetch"], "");
     assert_eq!(ran.status, 1, "{ran:?}");

@@ -54,6 +54,9 @@ fn plugin_is_registered_replaced_and_removed_while_the_host_runs() {
     home.done(&["call", "Changeling/sum", "add", "4"]);
     home.done(&["call", "Stone/stone", "count"]);
     home.fails(&["register", second], 3, "add --replace");
+    home.fails(&["register", second, "--type", "Stoan"], 3, "the plugin has no type `Stoan`: it has Changeling, Stone");
+    home.fails(&["unregister", "Ston"], 3, "did you mean `Stone`?");
+    home.fails(&["unregister", "Gravel"], 3, "`steward plugins` lists those there are");
     let told = home.done(&["register", second, "--replace"]);
     let expected = "Changeling 1.0.7001 → 2.0.7001: 1 object will move\n\
                     Stone 1.0.7001 → 2.0.7001: 0 objects will move, 1 object will stay, which cannot be saved and loaded\n";
@@ -174,9 +177,6 @@ fn component(name: &str) -> std::path::PathBuf {
     path
 }
 
-#[test]
-fn demo_survives_the_death_of_a_process_and_counts_right() {
-    let home = Home::new();
 /// Each plugin of this checkout has a page, which the gallery leads to and which names what clients can call.
 #[test]
 fn every_plugin_has_its_page() {
@@ -207,6 +207,9 @@ fn every_plugin_has_its_page() {
     assert!(pages >= 7, "{pages}");
 }
 
+#[test]
+fn demo_survives_the_death_of_a_process_and_counts_right() {
+    let home = Home::new();
     let told = home.done(&["demo"]);
     assert!(told.contains("is killed while it holds the lock"), "{told}");
     assert!(told.contains("is told that its holder died"), "{told}");
