@@ -298,10 +298,22 @@ fn project_in_no_language_and_mistakes_in_one_are_told() {
     let author = Author::new();
     author.0.fails(&["build", author.0.path().to_str().unwrap()], 2, "no Cargo.toml, no go.mod and no .c file");
     author.0.fails(&["new", "--lang", "rust", "Not A Name"], 2, "is no name for a project");
+    author.0.fails(&["new", "--lang", "rust", "Rate_Limiter"], 2, "fix: call it `rate-limiter`");
+    author.0.fails(&["new", "--lang", "go", "new"], 2, "a type in go cannot be called `New`");
     author.0.fails(&["new", "--lang", "rust", "queue"], 2, "`Queue` is a built-in type");
     author.0.fails(&["new", "--lang", "cobol", "x"], 2, "known are rust, c, go");
     author.done(&["new", "--lang", "c", "flap"], "");
     assert_eq!(author.run(author.0.path(), &["new", "--lang", "c", "flap"], "").status, 2, "it is there already");
+    std::fs::remove_dir_all(author.0.path().join("flap/test")).unwrap();
+    let ran = author.run(author.0.path(), &["test", "flap"], "");
+    assert_eq!((ran.status, ran.stderr.contains("no tests: no .c file in")), (0, true), "{ran:?}");
+    // Nothing listens there.
+    let mut offline = author.0.command(&["build", "flap", "--fetch"]);
+    offline.current_dir(author.0.path()).env("PATH", "").env("https_proxy", "http://127.0.0.1:9");
+    let output = offline.env("XDG_CACHE_HOME", author.0.path().join("empty")).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("error: cannot fetch https://") && said.contains("fix: try again, or put zig"), "{said}");
     let long = "Hatch".repeat(13);
     let source = std::fs::read_to_string(author.0.path().join("flap/flap.c")).unwrap();
     std::fs::write(
@@ -374,5 +386,3 @@ fn is_shown(text: &str, shown: &str) -> bool {
     }
     ends_open || rest.is_empty()
 }
-    author.0.fails(&["new", "--lang", "rust", "Rate_Limiter"], 2, "fix: call it `rate-limiter`");
-    author.0.fails(&["new", "--lang", "go", "new"], 2, "a type in go cannot be called `New`");
