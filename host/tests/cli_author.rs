@@ -325,6 +325,16 @@ fn project_in_no_language_and_mistakes_in_one_are_told() {
     let ran = author.run(author.0.path(), &["check", "flap/flap.wasm"], "");
     assert_eq!(ran.status, 1, "{ran:?}");
     assert!(ran.stdout.contains("is 65 bytes, limit is 64: a host registers it only under another"), "{ran:?}");
+    let asks = source.replace("self->taken++", "self->taken += (uint32_t)time(NULL)");
+    std::fs::write(author.0.path().join("flap/flap.c"), format!("#include <time.h>\n{asks}")).unwrap();
+    let ran = author.run(author.0.path(), &["build", "flap", "--fetch"], "");
+    assert_eq!(ran.status, 3, "{ran:?}");
+    assert!(ran.stderr.contains("it asks the system for `clock_time_get`, and plugins have none"), "{ran:?}");
+    author.done(&["new", "--lang", "rust", "chute"], "");
+    std::fs::write(author.0.path().join("chute/src/lib.rs"), "pub fn leave() {}\n").unwrap();
+    let ran = author.run(author.0.path(), &["build", "chute", "--fetch"], "");
+    assert_eq!(ran.status, 3, "{ran:?}");
+    assert!(ran.stderr.contains("it offers no types: `steward_guest::export!(Type);`"), "{ran:?}");
     std::fs::write(author.0.path().join("flap/flap.c"), "int main(void) { return nothing; }").unwrap();
     let ran = author.run(author.0.path(), &["build", "flap", "--fetch"], "");
     assert_eq!(ran.status, 1, "{ran:?}");

@@ -17,6 +17,13 @@ const SECTION: &str = "steward";
 /// # Errors
 /// [`BuildError::Component`].
 pub fn wrap(module: &[u8], adapter: Option<(&str, &[u8])>) -> Result<Vec<u8>, BuildError> {
+    let asked = asked_of_a_system(module).map_err(|error| BuildError::Component(error.to_string()))?;
+    if adapter.is_none() && !asked.is_empty() {
+        return Err(BuildError::Component(format!(
+            "it asks the system for {}, and plugins have none: time and chance come from the SDK",
+            asked.join(", ")
+        )));
+    }
     let mut encoder = ComponentEncoder::default();
     encoder.validate(true);
     let encoded = encoder.module(module).and_then(|encoder| match adapter {
@@ -24,6 +31,22 @@ pub fn wrap(module: &[u8], adapter: Option<(&str, &[u8])>) -> Result<Vec<u8>, Bu
         None => Ok(encoder),
     });
     encoded.and_then(ComponentEncoder::encode).map_err(|error| BuildError::Component(format!("{error:#}")))
+}
+
+/// Names of the functions that a module wants of a system: `clock_time_get`, for a libc's `time()`.
+fn asked_of_a_system(module: &[u8]) -> Result<Vec<String>, wasmparser::BinaryReaderError> {
+    let mut names = Vec::new();
+    for payload in Parser::new(0).parse_all(module) {
+        if let Payload::ImportSection(imports) = payload? {
+            for import in imports.into_imports() {
+                let import = import?;
+                if import.module.starts_with("wasi") {
+                    names.push(format!("`{}`", import.name));
+                }
+            }
+        }
+    }
+    Ok(names)
 }
 
 /// Appends the custom section that says what made a component, unless a module inside of it says so already.
