@@ -229,8 +229,11 @@ impl Core {
         self.expect(class, wanted, Sent::Lane(request))
     }
 
-    /// Expects a reply to a frame that the caller sends by another way than the lane, once it has called [`Core::made`].
-    pub(crate) fn send_bulk(&mut self, class: Class, target: (Ident, u64)) -> u64 {
+    /// Expects a reply to a frame that the caller sends by another way than the lane, once it has called [`Core::made`]. `named`
+    /// becomes what it names and this session has, held until the caller lets go of it: other ways have no order with the lane,
+    /// on which none of it may be dropped before the call is there.
+    pub(crate) fn send_bulk(&mut self, class: Class, target: (Ident, u64), named: &mut Vec<Ident>) -> u64 {
+        named.retain(|&ident| self.hold_known(ident));
         self.expect(class, Wanted::Reply(None), Sent::Bulk(target, Bytes::new()))
     }
 
@@ -600,6 +603,8 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
+    use steward_wire::{Token, Value};
+
     use super::*;
 
     const QUEUE: (Ident, u64) = (Ident(7), 1);
@@ -864,10 +869,35 @@ mod tests {
         assert!(core.refs_log.is_empty());
     }
 
+    /// A large call is on its way when the lock of its guard, and an argument, are let go of.
+    #[test]
+    fn drop_does_not_overtake_a_bulk_call_that_names_it() {
+        let mut core = Core::new(Lease::new(10_000, 0));
+        for ident in [Ident(8), Ident(9)] {
+            core.adopt(ident, Some(&mut Vec::new()));
+            core.hold(ident);
+        }
+        let token = Value::Token(Token { typeid: "Value".into(), ident: Ident(8), address: None });
+        let args = Value::List(vec![Value::List(vec![token]), Value::Map(vec![])]).to_vec();
+        let guard = Some(frame::Guard { lock: Ident(9), fence: 1 });
+        let method = crate::request::Method::Known("put");
+        let (ident, owner) = QUEUE;
+        let put = Request::Call { ident, owner, method, args, deadline_ms: None, guard, lets_go: false };
+        let mut named = put.named();
+        core.send_bulk(Class::Running, QUEUE, &mut named);
+        [Ident(8), Ident(9)].into_iter().for_each(|ident| core.let_go(ident));
+        let mut out = Vec::new();
+        core.put_owed(&mut out);
+        assert!(out.is_empty(), "{:?}", frames(&out));
+        named.into_iter().for_each(|ident| core.let_go(ident));
+        core.put_owed(&mut out);
+        assert!(frames(&out)[0].contains("drop: [(Ident(9), 1), (Ident(8), 1)]"), "{:?}", frames(&out));
+    }
+
     #[test]
     fn bulk_frames_are_handed_out_again() {
         let mut core = Core::new(Lease::new(10_000, 0));
-        let (made, unmade) = (core.send_bulk(Class::Running, QUEUE), core.send_bulk(Class::Running, QUEUE));
+        let [made, unmade] = [(); 2].map(|()| core.send_bulk(Class::Running, QUEUE, &mut Vec::new()));
         core.made(made, Bytes::from_static(b"frame"));
         assert_eq!(core.resume(&mut Vec::new()), [Bytes::from_static(b"frame")]);
         core.made(unmade, Bytes::from_static(b"late"));

@@ -189,6 +189,8 @@ pub(crate) struct Lane {
     quic: Option<quinn::Connection>,
     /// Streams of bulk replies, those that the host opened included.
     bulk: Vec<Frames>,
+    /// Something has arrived since the last tick.
+    arrives: bool,
     /// Runs while something is owed.
     owed: Option<Pin<Box<Sleep>>>,
     tick: Pin<Box<Sleep>>,
@@ -210,7 +212,7 @@ async fn accept(quic: quinn::Connection, session: Arc<Shared>) {
 impl Lane {
     fn new(which: Which, session: &Arc<Shared>, frames: Frames, quic: Option<quinn::Connection>) -> Self {
         let tick = Box::pin(sleep(session.limits.tick()));
-        Self { which, session: Arc::clone(session), frames, quic, bulk: Vec::new(), owed: None, tick }
+        Self { which, session: Arc::clone(session), frames, quic, bulk: Vec::new(), arrives: false, owed: None, tick }
     }
 
     /// Serves the lane of a session until its connection ends.
@@ -330,6 +332,7 @@ impl Lane {
                 moved = true;
             }
             moved |= self.poll_bulk(cx)?;
+            self.arrives |= moved;
             if !moved {
                 self.poll_timers(cx)?;
                 // What the timers have added; and what was sent while they were looked at.
@@ -359,11 +362,20 @@ impl Lane {
 
     fn poll_timers(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.which != Which::Main {
+            // What is owed for the replies that came by this one goes by the main lane, whose task may have no other reason to look.
+            let main = {
+                let state = self.session.state.lock();
+                if state.core.is_owing() && !state.is_owed_timed { state.lane(Which::Main) } else { None }
+            };
+            main.into_iter().for_each(Waker::wake);
             return Ok(());
         }
         while self.tick.as_mut().poll(cx).is_ready() {
             let now_ms = now_ms();
             let mut state = self.session.state.lock();
+            if std::mem::take(&mut self.arrives) {
+                state.core.lease.arriving(now_ms);
+            }
             if state.core.lease.is_suspect(now_ms) {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "host does not answer heartbeats"));
             }

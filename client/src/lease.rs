@@ -23,12 +23,14 @@ pub(crate) struct Lease {
     fresh: bool,
     /// When the heartbeats were sent that have no answer.
     beats: VecDeque<u64>,
+    /// When it was last seen that something arrives.
+    arriving_ms: u64,
 }
 
 impl Lease {
     /// A session whose sign-in was begun at `now_ms`.
     pub(crate) fn new(lease_ms: u64, now_ms: u64) -> Self {
-        Self { lease_ms, confirmed_ms: now_ms, probe: None, fresh: false, beats: VecDeque::new() }
+        Self { lease_ms, confirmed_ms: now_ms, probe: None, fresh: false, beats: VecDeque::new(), arriving_ms: 0 }
     }
 
     /// Until when the session surely lives, unless the host itself is gone.
@@ -58,6 +60,12 @@ impl Lease {
         self.fresh = true;
     }
 
+    /// Something has arrived, be it a part of a reply that is large: it proves nothing of when the host heard from here, but that
+    /// the connection is not lost.
+    pub(crate) fn arriving(&mut self, now_ms: u64) {
+        self.arriving_ms = now_ms;
+    }
+
     /// Time passes; says whether to send a heartbeat. `seq_next` is the seq of the next call.
     pub(crate) fn tick(&mut self, now_ms: u64, seq_next: u64) -> bool {
         let beats = !std::mem::take(&mut self.fresh);
@@ -68,14 +76,14 @@ impl Lease {
         beats
     }
 
-    /// Whether a heartbeat has had no answer for so long that the connection must be lost.
+    /// Whether a heartbeat has had no answer, and nothing else has arrived, for so long that the connection must be lost.
     pub(crate) fn is_suspect(&self, now_ms: u64) -> bool {
         self.suspect_at_ms().is_some_and(|at_ms| now_ms >= at_ms)
     }
 
     /// When it will be, unless an answer comes.
     pub(crate) fn suspect_at_ms(&self) -> Option<u64> {
-        self.beats.front().map(|sent_ms| sent_ms + (self.lease_ms / SUSPICION).max(1) + 1)
+        self.beats.front().map(|&sent_ms| sent_ms.max(self.arriving_ms) + (self.lease_ms / SUSPICION).max(1) + 1)
     }
 
     /// The session goes on by another connection, whose sign-in was begun at `since_ms`.
@@ -125,5 +133,16 @@ mod tests {
         lease.resumed(4_500);
         assert!(!lease.is_suspect(20_000));
         assert_eq!(lease.believed_until_ms(), 4_500 + 8_100);
+    }
+
+    /// A large reply over a slow network keeps an answer waiting.
+    #[test]
+    fn connection_on_which_something_arrives_is_not_suspect() {
+        let mut lease = Lease::new(9_000, 0);
+        assert!(lease.tick(1_000, 1));
+        lease.arriving(3_000);
+        assert!(!lease.is_suspect(6_000));
+        assert_eq!(lease.believed_until_ms(), 8_100, "the host may not have heard the heartbeat");
+        assert!(lease.is_suspect(6_001));
     }
 }

@@ -1,7 +1,7 @@
 //! What a call asks of the host: kept until the reply is there, so that it can be sent again.
 
-use steward_wire::Ident;
 use steward_wire::frame::{self, ClientFrame, Guard, Subject};
+use steward_wire::{Ident, value};
 
 /// What a call's frame takes beyond its arguments, at most, but for the names in it.
 const HEAD_BYTES_MAX: usize = 256;
@@ -94,7 +94,17 @@ impl Request {
         }
     }
 
-    /// The same, taken out.
+    /// The objects that it names beside the one that it calls: in its arguments, and the lock that it is conditional on.
+    pub(crate) fn named(&self) -> Vec<Ident> {
+        let mut named = Vec::new();
+        value::tokens(self.args(), &mut |ident| named.push(ident));
+        if let Self::Call { guard: Some(guard), .. } = self {
+            named.push(guard.lock);
+        }
+        named
+    }
+
+    /// Its arguments, taken out.
     pub(crate) fn into_args(self) -> Vec<u8> {
         match self {
             Self::Call { args, .. } | Self::Create { args, .. } => args,

@@ -122,7 +122,7 @@ async fn raised_fault_reaches_its_caller_with_its_effect() {
 }
 
 fn busy() -> Fault {
-    Fault::refused("Busy", "object #5 has too much to do").retry()
+    Fault::refused("Busy", "20000 inputs wait for object #5, limit is 20000").retry()
 }
 
 #[tokio::test]

@@ -46,6 +46,13 @@ pub(crate) fn frame(session: &Arc<Session>, lane: &Arc<Lane>, body: &[u8]) -> Re
     Ok(())
 }
 
+/// Whether a frame has no reply but a heartbeat's, so that it needs no room on the way out.
+pub(crate) fn asks_for_nothing(session: &Session, body: &[u8]) -> bool {
+    let is_checked = check(body, &session.tenant.shared.limits.check()).is_ok();
+    let Some((frame, _)) = is_checked.then(|| ClientFrame::read(body).ok()).flatten() else { return false };
+    matches!(frame, ClientFrame::Refs(_) | ClientFrame::Ack | ClientFrame::Heartbeat | ClientFrame::Goodbye)
+}
+
 fn to(session: &Arc<Session>, lane: &Arc<Lane>, seq: u64, kept: bool) -> ReplyTo {
     ReplyTo::Client { session: session.clone(), lane: lane.clone(), seq, kept }
 }
@@ -217,6 +224,8 @@ fn fork(session: &Arc<Session>, lane: &Arc<Lane>, seq: u64) {
             let to = to(session, lane, seq, kept);
             match sign_in::fork(session) {
                 Ok(sign_in::Forked { session: child, secret, idents }) => {
+                    #[cfg(feature = "sim")]
+                    crate::sim::forked(session, seq, child, &idents);
                     let mut payload = Vec::new();
                     cbor::put_array(&mut payload, 3);
                     cbor::put_u64(&mut payload, child);

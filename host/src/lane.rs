@@ -29,6 +29,8 @@ const IDLE_BYTES: usize = 8 << 10;
 const READ_BYTES: usize = 32 << 10;
 /// Unsent bytes from which on a lane is looked at before it takes another frame.
 const FILLING_BYTES: usize = 256 << 10;
+/// Bytes of frames that are read while they wait for room on the way out: a client is heard, and answered whether it lives.
+const HELD_BACK_BYTES_MAX: usize = 64 << 10;
 /// Frames after which the replies so far are sent before more are handled: whoever waits for them need not wait for the rest.
 const FRAMES_PER_TURN: usize = 32;
 /// What a reply's frame takes beyond its payload, at most.
@@ -71,6 +73,8 @@ struct Out {
     owed: usize,
     /// Bytes of bulk frames that are not sent yet, those being sent included.
     bulk_bytes: usize,
+    /// Some have left since the serving task looked.
+    bulk_moved: bool,
 }
 
 impl Lane {
@@ -144,7 +148,7 @@ impl Lane {
         }
     }
 
-    /// Whether more than `bytes_max` wait to be sent.
+    /// Whether more than `bytes_max` wait to be sent, large replies included.
     fn is_backed_up(&self, bytes_max: usize) -> bool {
         if !self.fills_up.load(Ordering::Relaxed) {
             return false;
@@ -155,10 +159,16 @@ impl Lane {
         is_backed_up
     }
 
+    /// Whether it is large replies that wait to be sent, and it has room of its own.
+    fn is_backed_up_by_bulk(&self, bytes_max: usize) -> bool {
+        self.out.lock().bytes.len() <= bytes_max
+    }
+
     /// So many bytes of a bulk frame have left.
     pub(crate) fn bulk_sent(&self, bytes: usize) {
         let mut out = self.out.lock();
         out.bulk_bytes -= bytes;
+        out.bulk_moved = true;
         out.wake();
     }
 
@@ -188,11 +198,23 @@ impl Lane {
         std::mem::take(&mut self.out.lock().bytes)
     }
 
+    /// Takes the frames that are to be sent on streams of their own, as if they had been sent there already.
+    pub(crate) fn take_bulk(&self) -> Vec<Bytes> {
+        let mut out = self.out.lock();
+        out.bulk_bytes = 0;
+        std::mem::take(&mut out.bulk)
+    }
+
+    /// Ends it, as a task does whose peer has closed its side, once nothing is owed; says whether it has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        let mut out = self.out.lock();
+        out.closing |= out.owed == 0 && out.bytes.is_empty();
+        out.closing && out.bytes.is_empty()
+    }
+
     /// As a task leaves it that has ended.
     pub(crate) fn lose(&self) {
-        let mut out = self.out.lock();
-        out.closing = true;
-        out.bytes.clear();
+        self.mute();
     }
 }
 
@@ -372,17 +394,25 @@ impl Server<'_> {
                     self.lane.mute();
                     false
                 });
-            let (closing, owed, bulk_bytes) = {
-                let out = self.lane.out.lock();
-                (out.closing && !self.unheard, out.owed, out.bulk_bytes)
+            let (closing, owed, bulk_moved) = {
+                let mut out = self.lane.out.lock();
+                (out.closing && !self.unheard, out.owed, std::mem::take(&mut out.bulk_moved))
             };
-            if drained && self.ended && owed == 0 {
+            if bulk_moved {
+                // Who takes a large reply may take its time over it, and what waits for that is not late.
+                self.slow = None;
+            }
+            let is_over = match self.lane.kind {
+                LaneKind::Bulk => drained && owed == 0,
+                LaneKind::Main | LaneKind::Whole => self.rest == Rest::None,
+            };
+            if self.ended && is_over {
                 return Poll::Ready(LaneEnd::Closed);
             }
             if drained && closing {
                 return Poll::Ready(self.violation.take().map_or(LaneEnd::Done, LaneEnd::Violation));
             }
-            let backed_up = self.sending.len() - self.sent + bulk_bytes > limits.unsent_bytes_max;
+            let backed_up = self.sending.len() - self.sent > limits.unsent_bytes_max;
             let mut progress = false;
             let goes_on = match self.rest {
                 Rest::None => false,
@@ -397,11 +427,13 @@ impl Server<'_> {
             if goes_on && !closing {
                 progress = true;
                 self.take_frames();
-            } else if !closing && !backed_up && !self.ended && self.rest == Rest::None {
+            } else if !closing && !backed_up && !self.ended && self.reads_on() {
                 match self.poll_receive(cx, reader) {
                     Poll::Ready(Ok(0)) if self.lane.kind == LaneKind::Bulk && self.received.is_empty() => {
                         (self.ended, progress) = (true, true);
                     }
+                    // What was said before it closed is still to be done.
+                    Poll::Ready(Ok(0)) if self.rest == Rest::HeldBack => (self.ended, progress) = (true, true),
                     Poll::Ready(Ok(0)) => return Poll::Ready(LaneEnd::Closed),
                     Poll::Ready(Ok(_)) => {
                         let now_ms = self.session.tenant.shared.clock.now_ms();
@@ -429,6 +461,15 @@ impl Server<'_> {
                 return Poll::Ready(LaneEnd::Violation(format!("a frame took longer than {frame_ms_max} ms")));
             }
             return Poll::Pending;
+        }
+    }
+
+    /// Whether more is read. Behind frames that wait for room, some is: it may be of no use yet, but says that the client lives.
+    fn reads_on(&self) -> bool {
+        match self.rest {
+            Rest::None => true,
+            Rest::HeldBack => self.lane.kind == LaneKind::Main && self.received.len() < HELD_BACK_BYTES_MAX,
+            Rest::NextTurn => false,
         }
     }
 
@@ -503,14 +544,10 @@ impl Server<'_> {
     /// Brings every complete frame to where it belongs. The error is for the peer.
     fn handle_frames(&mut self) -> Result<(), String> {
         self.rest = Rest::None;
-        let limit = self.session.tenant.shared.limits.request_bytes_max;
-        let unsent_bytes_max = self.session.tenant.shared.limits.unsent_bytes_max;
+        let session = self.session;
+        let limit = session.tenant.shared.limits.request_bytes_max;
+        let unsent_bytes_max = session.tenant.shared.limits.unsent_bytes_max;
         while let Some(length) = frame::length(&self.received[self.taken..]) {
-            // Replies may be many times their calls: the rest waits until these have left.
-            if self.lane.is_backed_up(unsent_bytes_max) {
-                self.rest = Rest::HeldBack;
-                break;
-            }
             if self.frames_left == 0 {
                 self.rest = Rest::NextTurn;
                 break;
@@ -520,7 +557,14 @@ impl Server<'_> {
             }
             let start = self.taken + LENGTH_BYTES;
             let Some(body) = self.received.get(start..start + length) else { break };
-            dispatch::frame(self.session, self.lane, body)?;
+            // Replies may be many times their calls: the rest waits until these have left.
+            if self.lane.is_backed_up(unsent_bytes_max)
+                && !(self.lane.is_backed_up_by_bulk(unsent_bytes_max) && dispatch::asks_for_nothing(session, body))
+            {
+                self.rest = Rest::HeldBack;
+                break;
+            }
+            dispatch::frame(session, self.lane, body)?;
             self.taken = start + length;
             self.frames_left -= 1;
             self.slow = None;

@@ -27,8 +27,13 @@ pub struct Limits {
     pub half_open_max: usize,
     /// Half-open QUIC connections above which a peer must first prove its address (RFC 9000, section 8.1.2).
     pub half_open_retry: usize,
-    /// Streams that a client may have open at once.
+    /// Streams that a client may have open at once. Further ones wait, on its side.
     pub streams_max: u32,
+    /// Streams that a client may open in a second, those that it resets included, once it has opened `stream_opens_burst_max`.
+    /// Further ones wait; its lane is served meanwhile.
+    pub stream_opens_per_s_max: u32,
+    /// Streams that a client may open at once before that counts.
+    pub stream_opens_burst_max: u32,
     /// Receive window of one QUIC stream.
     pub stream_window_bytes: u32,
     /// Receive window of a signed-in QUIC connection.
@@ -97,6 +102,8 @@ impl Limits {
             half_open_max: 1_000,
             half_open_retry: 200,
             streams_max: 64,
+            stream_opens_per_s_max: 2_000,
+            stream_opens_burst_max: 4_000,
             stream_window_bytes: 256 << 10,
             connection_window_bytes: 1 << 20,
             send_window_bytes: 1 << 20,

@@ -26,9 +26,6 @@ use crate::sign_in::{self, Peer};
 
 /// Receive window of a connection that has not signed in.
 const UNSIGNED_WINDOW_BYTES: u32 = 16 << 10;
-/// Streams a client may open in a second, and at once; more wait.
-const STREAM_OPENS_PER_S: u32 = 2_000;
-const STREAM_OPENS_BURST: u32 = 4_000;
 
 /// Large replies that are on their way at once. Each fills its stream's window and no more of the connection's send window, which
 /// is four times as large: the main lane always finds room in it.
@@ -232,14 +229,15 @@ async fn send_alone(
 async fn streams(connection: Connection, session: Arc<Session>, number: u64) {
     let limits = &session.tenant.shared.limits;
     let mut tasks = JoinSet::new();
-    let mut opens = f64::from(STREAM_OPENS_BURST);
+    let (per_s, burst) = (f64::from(limits.stream_opens_per_s_max.max(1)), f64::from(limits.stream_opens_burst_max));
+    let mut opens = burst;
     let mut counted = Instant::now();
     while let Ok((mut writer, mut reader)) = connection.accept_bi().await {
         let now = Instant::now();
-        let refilled = (now - counted).as_secs_f64() * f64::from(STREAM_OPENS_PER_S);
-        (opens, counted) = ((opens + refilled).min(f64::from(STREAM_OPENS_BURST)) - 1.0, now);
+        let refilled = (now - counted).as_secs_f64() * per_s;
+        (opens, counted) = ((opens + refilled).min(burst) - 1.0, now);
         if opens < 0.0 {
-            tokio::time::sleep(Duration::from_secs_f64(-opens / f64::from(STREAM_OPENS_PER_S))).await;
+            tokio::time::sleep(Duration::from_secs_f64(-opens / per_s)).await;
         }
         while tasks.try_join_next().is_some() {}
         let lane = Lane::new(limits, LaneKind::Bulk, number);

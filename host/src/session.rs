@@ -201,9 +201,14 @@ impl Session {
         self.connections.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// A further lane serves this session.
+    /// A further lane serves this session. If that has ended, it says goodbye at once: nothing by it may be read as a sign that the
+    /// session lives.
     pub(crate) fn attach(&self, lane: &Arc<Lane>) {
         let mut state = self.state.lock();
+        if self.is_ended() {
+            drop(state);
+            return lane.close("session ended");
+        }
         state.lanes.retain(|lane| lane.strong_count() > 0);
         state.lanes.push(Arc::downgrade(lane));
         self.attached.notify_waiters();
@@ -234,7 +239,7 @@ impl Session {
     /// Refused `UnknownIdent`, `NotExposed`, `Forgotten`, and when a limit is reached.
     pub(crate) fn admit(&self, call: &Call<'_>, tokens: bool, lane: &Arc<Lane>) -> Result<Admitted, Fault> {
         let mut state = self.state.lock();
-        if let Some(repeat) = Self::repeat(&mut state, call.seq, lane)? {
+        if let Some(repeat) = self.repeat(&mut state, call.seq, lane)? {
             drop(state);
             return Ok(repeat.send(lane));
         }
@@ -265,7 +270,7 @@ impl Session {
     /// Refused `UnknownIdent`, `Forgotten`, and when a limit is reached.
     pub(crate) fn admit_other(&self, seq: u64, args: Option<&[u8]>, lane: &Arc<Lane>) -> Result<Admitted, Fault> {
         let mut state = self.state.lock();
-        if let Some(repeat) = Self::repeat(&mut state, seq, lane)? {
+        if let Some(repeat) = self.repeat(&mut state, seq, lane)? {
             drop(state);
             return Ok(repeat.send(lane));
         }
@@ -276,7 +281,11 @@ impl Session {
         Ok(Admitted::New { target: None, kept: true })
     }
 
-    fn repeat(state: &mut State, seq: u64, lane: &Arc<Lane>) -> Result<Option<Repeat>, Fault> {
+    /// Looks whether a call came before. After the session's end nothing is let in, what came in one piece with a goodbye included.
+    fn repeat(&self, state: &mut State, seq: u64, lane: &Arc<Lane>) -> Result<Option<Repeat>, Fault> {
+        if self.is_ended() {
+            return Err(Fault::refused("SessionEnded", "the session has ended"));
+        }
         Ok(match state.calls.know(seq, lane)? {
             Known::New => None,
             Known::Joined => Some(Repeat(None)),

@@ -1,7 +1,7 @@
 //! A host without threads, sockets and a clock of its own, for simulations: whoever drives it brings bytes and time, and sees what
 //! its objects do. Nothing here decides anything; all of it is the host's own code.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use steward_wire::auth::AuthKey;
@@ -10,7 +10,7 @@ use steward_wire::{Effect, Ident};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use crate::cell::{Answer, CallWork, Cell, ReplyTo};
+use crate::cell::{self, Answer, CallWork, ReplyTo};
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::dispatch;
@@ -62,6 +62,17 @@ pub enum Event {
         /// What was sent, or would have been.
         payload: Vec<u8>,
     },
+    /// A session was forked; who was told so has not signed in to the child yet.
+    Forked {
+        /// The one that asked.
+        parent: u64,
+        /// By which call.
+        seq: u64,
+        /// The new one.
+        child: u64,
+        /// What it holds.
+        idents: Vec<u64>,
+    },
     /// A session has ended; what it held is about to be given back.
     Ended {
         /// Which.
@@ -102,9 +113,16 @@ pub(crate) fn answered(cell: Ident, to: &ReplyTo, answer: &Answer<'_>) {
     }
 }
 
-pub(crate) fn returned(cell: &Cell, method: u16, payload: &[u8]) {
+pub(crate) fn returned(cell: &cell::Cell, method: u16, payload: &[u8]) {
     if cell.tenant().shared.is_simulated() {
         note(Event::Returned { cell: cell.ident().0, method, payload: payload.to_vec() });
+    }
+}
+
+pub(crate) fn forked(parent: &Session, seq: u64, child: u64, idents: &[Ident]) {
+    if parent.tenant.shared.is_simulated() {
+        let idents = idents.iter().map(|ident| ident.0).collect();
+        note(Event::Forked { parent: parent.id, seq, child, idents });
     }
 }
 
@@ -120,9 +138,14 @@ impl Shared {
     }
 }
 
+/// What proves the right to resume a session.
+pub type Secret = [u8; 32];
+
 /// A host with one tenant.
 pub struct Host {
     tenant: Arc<Tenant>,
+    /// How often somebody has signed in: no two secrets are the same.
+    welcomes: Cell<u64>,
 }
 
 impl Host {
@@ -140,7 +163,7 @@ impl Host {
         for registration in types {
             tenant.registry.register(registration).expect("the simulation's types are well-formed");
         }
-        Self { tenant: Arc::new(tenant) }
+        Self { tenant: Arc::new(tenant), welcomes: Cell::new(0) }
     }
 
     /// The time.
@@ -183,20 +206,28 @@ impl Host {
         Counters::of(&self.tenant)
     }
 
-    /// Somebody has signed in.
-    pub fn begin(&self) -> u64 {
-        let secret = Zeroizing::new([1; 32]);
-        let session = Session::new(self.tenant.clone(), Role::Admin, "simulated".to_owned(), secret);
-        let number = session.id;
-        self.tenant.shared.sessions.lock().insert(number, Arc::new(session));
-        number
+    fn secret(&self) -> Zeroizing<Secret> {
+        self.welcomes.set(self.welcomes.get() + 1);
+        let mut secret = Zeroizing::new([1; 32]);
+        secret[..8].copy_from_slice(&self.welcomes.get().to_be_bytes());
+        secret
     }
 
-    /// Somebody has signed in again, to a session; false if it has ended.
-    pub fn resume(&self, session: u64) -> bool {
-        let session = self.tenant.shared.sessions.lock().get(&session).cloned();
-        let secret = Zeroizing::new([1; 32]);
-        session.is_some_and(|session| session.resume(&secret, |held| *held == *secret))
+    /// Somebody has signed in: the session's number and secret.
+    pub fn begin(&self) -> (u64, Secret) {
+        let secret = self.secret();
+        let session = Session::new(self.tenant.clone(), Role::Admin, "simulated".to_owned(), secret.clone());
+        let number = session.id;
+        self.tenant.shared.sessions.lock().insert(number, Arc::new(session));
+        (number, *secret)
+    }
+
+    /// Somebody signs in again to a session, or to a fork: the next secret, unless that session has ended or this is none of its
+    /// secrets.
+    pub fn resume(&self, session: u64, secret: &Secret) -> Option<Secret> {
+        let session = self.tenant.shared.sessions.lock().get(&session).cloned()?;
+        let next = self.secret();
+        session.resume(&next, |held| held == secret).then_some(*next)
     }
 
     /// Ends a session; false if it had ended.
@@ -205,10 +236,10 @@ impl Host {
         session.inspect(|session| session.end(orderly)).is_some()
     }
 
-    /// A further lane of a session, unless that has ended.
+    /// The lane of a further connection of a session, unless that has ended.
     pub fn lane(&self, session: u64) -> Option<Lane> {
         let session = self.tenant.shared.sessions.lock().get(&session).cloned()?;
-        let lane = lane::Lane::new(&session.tenant.shared.limits, LaneKind::Whole, session.connection());
+        let lane = lane::Lane::new(&session.tenant.shared.limits, LaneKind::Main, session.connection());
         session.attach(&lane);
         Some(Lane { session, lane, received: Vec::new() })
     }
@@ -222,6 +253,13 @@ pub struct Lane {
 }
 
 impl Lane {
+    /// A stream of the same connection, which the client has opened for a large call.
+    pub fn stream(&self) -> Self {
+        let lane = lane::Lane::new(&self.session.tenant.shared.limits, LaneKind::Bulk, self.lane.connection);
+        self.session.attach(&lane);
+        Self { session: self.session.clone(), lane, received: Vec::new() }
+    }
+
     /// Brings bytes, and every frame that they complete to where it belongs. False once nothing more is read: the peer sent what
     /// is no frame, or the session has ended.
     pub fn feed(&mut self, bytes: &[u8]) -> bool {
@@ -248,6 +286,17 @@ impl Lane {
     /// Takes the bytes that wait to be sent.
     pub fn take(&mut self) -> Vec<u8> {
         self.lane.take()
+    }
+
+    /// Takes the frames that are to be sent on streams of their own.
+    pub fn take_bulk(&mut self) -> Vec<Vec<u8>> {
+        self.lane.take_bulk().iter().map(|frame| frame.to_vec()).collect()
+    }
+
+    /// Of a stream whose client has closed its side: whether every call that came by it is answered, and the answers were taken.
+    /// Then it ends.
+    pub fn is_over(&mut self) -> bool {
+        self.received.is_empty() && self.lane.is_over()
     }
 
     /// The connection is lost: replies that go this way are not seen any more.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::Bytes;
-use steward_wire::value;
 use tokio::sync::SemaphorePermit;
 
 use super::{Flight, Pipe, Session, Shared, Which};
@@ -28,14 +27,11 @@ impl Session {
         // One permit for each call while it is being sent: that bounds the frames in memory.
         let _sending = self.bulk.acquire().await.expect("the semaphore is never closed");
         let target = request.target();
-        // Another stream has no order with the lane, on which these must not be dropped before the call is there.
-        let mut named = Vec::new();
-        value::tokens(request.args(), &mut |ident| named.push(ident));
+        let mut named = request.named();
         let seq = {
             let mut state = self.shared.state.lock();
             self.is_usable(&state)?;
-            named.retain(|&ident| state.core.hold_known(ident));
-            state.core.send_bulk(class, target)
+            state.core.send_bulk(class, target, &mut named)
         };
         permit.forget();
         let flight = Flight { session: Some(Arc::clone(self)), seq, target, named };

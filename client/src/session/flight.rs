@@ -17,6 +17,8 @@ use crate::request::Request;
 /// before, up to the second of these.
 const BACK_OFF: Duration = Duration::from_millis(10);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
+/// The same of one that waits for this side's acknowledgements, which take milliseconds.
+const ROOM_BACK_OFF_MAX: Duration = Duration::from_millis(80);
 
 /// A call under way. Dropping it gives the call up.
 pub(crate) struct Flight {
@@ -80,6 +82,8 @@ impl Drop for Flight {
 pub(crate) enum Again {
     /// Once it is its turn.
     InTurn,
+    /// After a while, in which this side acknowledges what keeps the host from answering it.
+    Acknowledged,
     /// After a while, if its deadline is later.
     Later,
 }
@@ -98,6 +102,8 @@ impl Delivered {
         match &*fault.kind {
             // One that was sent at once has taken the room which it had waited for.
             "TooManyParked" if class == Class::Parked => Some(Again::InTurn),
+            // One that goes by the lane stays there: see `Core::arrive`.
+            "TooManyReplies" | "TooManyCalls" if fault.retryable => Some(Again::Acknowledged),
             _ => fault.retryable.then_some(Again::Later),
         }
     }
@@ -140,7 +146,7 @@ impl Session {
     }
 
     /// Sends a call again for as long as it is refused as one that may succeed later, and has time left. What has no deadline its
-    /// caller decides about: it might be sent for ever.
+    /// caller decides about, unless this side makes the room that it needs: it might be sent for ever.
     pub(crate) async fn deliver_again(
         self: &Arc<Self>,
         class: Class,
@@ -152,14 +158,16 @@ impl Session {
         while let Some(again) = delivered.again(class)
             && let Some(mut request) = delivered.reply.refused.take().and_then(|sent| sent.into_request())
         {
-            if let Again::Later = again {
-                let Some(deadline_ms) = request.deadline_ms() else { break };
-                let until = *until.get_or_insert_with(|| now_ms().saturating_add(*deadline_ms));
+            if again != Again::InTurn {
                 let pause = self.dialer.jitter(back_off);
-                back_off = (back_off * 2).min(BACK_OFF_MAX);
-                *deadline_ms = until.saturating_sub(now_ms().saturating_add(pause.as_millis() as u64));
-                if *deadline_ms == 0 {
-                    break;
+                back_off = (back_off * 2).min(if again == Again::Later { BACK_OFF_MAX } else { ROOM_BACK_OFF_MAX });
+                if again == Again::Later {
+                    let Some(deadline_ms) = request.deadline_ms() else { break };
+                    let until = *until.get_or_insert_with(|| now_ms().saturating_add(*deadline_ms));
+                    *deadline_ms = until.saturating_sub(now_ms().saturating_add(pause.as_millis() as u64));
+                    if *deadline_ms == 0 {
+                        break;
+                    }
                 }
                 // The caller's thread may have no runtime. Should this one have ended, the call says so.
                 let _ = self.runtime.spawn(tokio::time::sleep(pause)).await;

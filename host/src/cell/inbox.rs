@@ -128,9 +128,12 @@ impl Cell {
                 Work::Call(call) => {
                     let bytes = call.args.len();
                     let budget = if bytes > SMALL_ARGS_BYTES { self.tenant.budget.allows(bytes) } else { Ok(()) };
-                    let full = queue.len() >= self.tenant.shared.limits.inbox_max;
-                    let busy = || Fault::refused("Busy", format!("object {} has too much to do", self.ident)).retry();
-                    if let Err(fault) = if full { Err(busy()) } else { budget } {
+                    let (waiting, limit) = (queue.len(), self.tenant.shared.limits.inbox_max);
+                    let busy = || {
+                        let message = format!("{waiting} inputs wait for object {}, limit is {limit}", self.ident);
+                        Fault::refused("Busy", message).retry()
+                    };
+                    if let Err(fault) = if waiting >= limit { Err(busy()) } else { budget } {
                         drop(inbox);
                         return call.to.fail(&fault);
                     }

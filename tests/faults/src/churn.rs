@@ -187,7 +187,8 @@ fn own_bytes(id: u32) -> Result<u64> {
     let path = format!("/proc/{id}/status");
     let text = std::fs::read_to_string(&path).context(path)?;
     let kib = |field: &str| -> Result<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field} in it"))?;
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field} in it"))?;
         Ok(line.trim().trim_end_matches("kB").trim().parse()?)
     };
     Ok((kib("RssAnon:")? + kib("VmSwap:")?) << 10)

@@ -1,8 +1,9 @@
 //! A client process: a session's own logic, and tasks that work through plans.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use steward_client::sim::Session;
+use steward_host::sim::Secret;
 use steward_wire::Value;
 
 /// An object that all clients know by name.
@@ -24,10 +25,13 @@ pub(crate) enum Op {
     Drop(usize),
     /// Makes an object of its own.
     Make,
-    /// Puts its own object's token into a shared queue, and lets go of the object once that is done.
-    PutToken(usize),
+    /// Puts its own object's token into a shared queue, in a large item or alone, and lets go of the object, soon or once that is
+    /// done.
+    PutToken { shared: usize, is_large: bool, is_let_go: bool },
     /// Lets go of its own object.
     DropOwn,
+    /// Forks the session, for another process.
+    Fork,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +41,7 @@ pub(crate) enum Target {
 }
 
 /// A call that waits for its reply.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Wait {
     pub(crate) seq: u64,
     pub(crate) ident: u64,
@@ -45,6 +49,26 @@ pub(crate) struct Wait {
     /// The shared object that is being named.
     pub(crate) naming: Option<usize>,
     pub(crate) is_make: bool,
+    /// What is handed on with the fork that is asked for.
+    pub(crate) fork: Option<Inherited>,
+}
+
+/// What a fork begins with.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Inherited {
+    /// What its session holds, as the host says.
+    pub(crate) idents: Vec<u64>,
+    /// Shared objects, by place.
+    pub(crate) known: BTreeMap<usize, u64>,
+    /// Objects of the tasks' own, by task.
+    pub(crate) owns: Vec<Option<u64>>,
+}
+
+impl Inherited {
+    /// What is surely held by whoever hands it on.
+    pub(crate) fn held(&self) -> BTreeSet<u64> {
+        self.known.values().chain(self.owns.iter().flatten()).copied().collect()
+    }
 }
 
 /// A lock that the task believes to hold, by shared place.
@@ -81,6 +105,11 @@ pub(crate) struct Client {
     pub(crate) life: Life,
     /// The host's number of its session.
     pub(crate) session: u64,
+    pub(crate) secret: Secret,
+    /// A fork that has not been claimed yet.
+    pub(crate) inherited: Option<Inherited>,
+    /// It began as a fork: nobody takes its place.
+    pub(crate) is_fork: bool,
     pub(crate) core: Session,
     /// Rises whenever somebody else takes its place.
     pub(crate) incarnation: u64,
@@ -95,9 +124,24 @@ pub(crate) struct Client {
     pub(crate) known: BTreeMap<usize, u64>,
     pub(crate) tasks: Vec<Task>,
     pub(crate) is_owed_timed: bool,
+    /// Large calls that were given up.
+    pub(crate) given_up: BTreeSet<u64>,
 }
 
 impl Client {
+    /// It has claimed its session. What it has no use for it lets go of.
+    pub(crate) fn begin(&mut self, inherited: Inherited, core: Session) {
+        self.core = core;
+        self.core.inherit(&inherited.idents);
+        inherited.idents.iter().for_each(|&ident| self.core.hold(ident));
+        let held = inherited.held();
+        inherited.idents.iter().filter(|ident| !held.contains(ident)).for_each(|&ident| self.core.let_go(ident));
+        self.known = inherited.known;
+        for (task, own) in self.tasks.iter_mut().zip(inherited.owns) {
+            task.own = own;
+        }
+    }
+
     /// The time on its own clock.
     pub(crate) fn clock_ms(&self, now_ms: u64) -> u64 {
         let now = now_ms as i64;

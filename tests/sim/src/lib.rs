@@ -2,7 +2,12 @@
 //! thread by a seed. Time is virtual, and the network loses, delays, cuts and lets late what it can; clients die, freeze, leave and
 //! come back, and the host stops now and then. What happens is held against the promises R1 to R5 at every step.
 //!
-//! The same seed gives the same run, to the last byte. What it does not do: threads, sockets, TLS, guests; other tests have those.
+//! Large calls and replies travel on streams of their own, which overtake the lane, are reset, and are lost with their connections.
+//! Sessions are forked, and forks claimed early, late, twice or never.
+//!
+//! The same seed gives the same run, to the last byte but for the secrets of forks, on which nothing depends. What it does not do:
+//! threads, sockets, TLS; other tests have those. Nor guests: their way through the pool, from being made to each step, is that of
+//! the types whose names end in `.pooled`, and what their runtime adds has no part in calls, sessions and references.
 #![forbid(unsafe_code)]
 
 mod client;

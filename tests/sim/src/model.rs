@@ -40,7 +40,7 @@ pub(crate) enum Model {
     Barrier(Barrier),
     Queue(Queue),
     Value(i64),
-    Dict(BTreeMap<i64, i64>),
+    Dict(BTreeMap<i64, Value>),
     List(Vec<i64>),
 }
 
@@ -430,20 +430,20 @@ impl Queue {
     }
 }
 
-fn answered_dict(dict: &mut BTreeMap<i64, i64>, call: &Call, answer: &Answer) -> Verdict {
+fn answered_dict(dict: &mut BTreeMap<i64, Value>, call: &Call, answer: &Answer) -> Verdict {
     let key = call.args.first().map_or(0, int);
-    let or_null = |value: Option<i64>| value.map_or(Value::Null, Value::Int);
+    let or_default = |value: Option<Value>| value.or_else(|| call.args.get(1).cloned()).unwrap_or(Value::Null);
     match &*call.method {
         "incr" => {
-            let value = dict.entry(key).or_default();
-            *value += 1;
-            expect("incr", answer, &Value::Int(*value))
+            let value = dict.entry(key).or_insert(Value::Int(0));
+            *value = Value::Int(int(value) + 1);
+            expect("incr", answer, value)
         }
         "__setitem__" => {
-            dict.insert(key, int(&call.args[1]));
+            dict.insert(key, call.args[1].clone());
             expect("__setitem__", answer, &Value::Null)
         }
-        "pop" => expect("pop", answer, &or_null(dict.remove(&key))),
-        _ => expect("get", answer, &or_null(dict.get(&key).copied())),
+        "pop" => expect("pop", answer, &or_default(dict.remove(&key))),
+        _ => expect("get", answer, &or_default(dict.get(&key).cloned())),
     }
 }

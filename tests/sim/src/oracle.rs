@@ -12,17 +12,25 @@ use steward_wire::frame::{self, ClientFrame, HostFrame, LENGTH_BYTES, Method};
 use steward_wire::{Effect, Fault, Value};
 
 use crate::model::{Answer, Call, CallKey, Model};
+use crate::world::LEASE_MS;
 
 /// Latest events of an object that a report shows.
 const EVENTS_SHOWN: usize = 24;
 
 pub(crate) struct Oracle {
     objects: BTreeMap<u64, Object>,
+    /// Those to which something has happened since the host last had nothing to do.
+    touched: BTreeSet<u64>,
     calls: BTreeMap<CallKey, Known>,
     /// Replies that clients have acknowledged: below a floor, and further ones.
     acked: BTreeMap<u64, (u64, BTreeSet<u64>)>,
-    /// Sessions that have ended, and whether they said goodbye.
-    ended: BTreeMap<u64, bool>,
+    /// Sessions that have ended, and when.
+    ended: BTreeMap<u64, u64>,
+    forks: BTreeMap<CallKey, Forks>,
+    /// By the child.
+    children: BTreeMap<u64, Child>,
+    /// The first replies to creations and forks that left the host.
+    made: BTreeMap<CallKey, Vec<u8>>,
     entered: u64,
     hash: DefaultHasher,
     /// Every event is printed.
@@ -58,6 +66,21 @@ struct Known {
     sent: Option<Vec<u8>>,
 }
 
+/// A fork that was asked for.
+struct Forks {
+    /// What its client surely held then.
+    held: BTreeSet<u64>,
+    /// What the host made of it.
+    child: Option<u64>,
+}
+
+/// A session that began as a fork.
+struct Child {
+    parent: u64,
+    idents: Vec<u64>,
+    is_claimed: bool,
+}
+
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
@@ -70,16 +93,30 @@ pub struct Broken {
 pub(crate) type Verdict = Result<(), Broken>;
 
 fn broken(what: impl Into<String>) -> Broken {
-    Broken { what: what.into(), events: Vec::new() }
+    Broken { what: shortened(what.into()), events: Vec::new() }
+}
+
+/// Without the middle of what is long: large items are all alike.
+fn shortened(mut text: String) -> String {
+    const SHOWN: usize = 250;
+    if text.len() > 2 * SHOWN {
+        let (first, last) = (text.floor_char_boundary(SHOWN), text.ceil_char_boundary(text.len() - SHOWN));
+        text.replace_range(first..last, " … ");
+    }
+    text
 }
 
 impl Oracle {
     pub(crate) fn new(trace: bool, records: bool) -> Self {
         Self {
             objects: BTreeMap::new(),
+            touched: BTreeSet::new(),
             calls: BTreeMap::new(),
             acked: BTreeMap::new(),
             ended: BTreeMap::new(),
+            forks: BTreeMap::new(),
+            children: BTreeMap::new(),
+            made: BTreeMap::new(),
             entered: 0,
             hash: DefaultHasher::new(),
             trace,
@@ -124,11 +161,44 @@ impl Oracle {
         self.ended.contains_key(&session)
     }
 
+    /// A client asks for a fork, and holds these.
+    pub(crate) fn forks(&mut self, key: CallKey, held: BTreeSet<u64>) {
+        self.forks.insert(key, Forks { held, child: None });
+    }
+
+    /// A client has the reply to its fork.
+    pub(crate) fn forked(&mut self, key: CallKey, child: u64, idents: &[u64]) -> Verdict {
+        self.mix((key, child, idents));
+        match self.children.get(&child) {
+            Some(known) if known.parent == key.0 && known.idents == idents => Ok(()),
+            _ => Err(broken(format!("R3: call {key:?} is said to have forked {child}, which holds {idents:?}"))),
+        }
+    }
+
+    /// Somebody has signed in to a fork.
+    pub(crate) fn claimed(&mut self, session: u64) -> Verdict {
+        let child = self.children.get_mut(&session);
+        match child.map(|child| std::mem::replace(&mut child.is_claimed, true)) {
+            Some(false) => Ok(()),
+            before => Err(broken(format!("session {session} was claimed as a fork, and before: {before:?}"))),
+        }
+    }
+
+    pub(crate) fn is_claimed(&self, session: u64) -> bool {
+        self.children.get(&session).is_some_and(|child| child.is_claimed)
+    }
+
+    /// Forks that nobody has claimed, and that live: parent and child.
+    pub(crate) fn unclaimed(&self) -> impl Iterator<Item = (u64, u64)> {
+        let live = self.children.iter().filter(|(number, child)| !child.is_claimed && !self.is_ended(**number));
+        live.map(|(&number, child)| (child.parent, number))
+    }
+
     pub(crate) fn note(&mut self, ident: Option<u64>, text: impl FnOnce() -> String) {
         if !self.records {
             return;
         }
-        let text = format!("{:>7} ms  {}", self.now_ms, text());
+        let text = shortened(format!("{:>7} ms  {}", self.now_ms, text()));
         if self.trace {
             println!("{text}{}", ident.map_or(String::new(), |ident| format!("  [object {ident}]")));
         }
@@ -143,7 +213,7 @@ impl Oracle {
     fn of(&self, ident: u64, what: impl Into<String>) -> Broken {
         let object = self.objects.get(&ident);
         let name = object.map_or("unknown", |object| &object.typeid);
-        let what = format!("object {ident}, a {name}: {}", what.into());
+        let what = shortened(format!("object {ident}, a {name}: {}", what.into()));
         Broken { what, events: object.map(|object| object.events.iter().cloned().collect()).unwrap_or_default() }
     }
 
@@ -210,19 +280,22 @@ impl Oracle {
                     self.answered(cell, (session, seq), payload, answer)?;
                 }
                 Event::Returned { cell, method, payload } => {
+                    self.touched.insert(cell);
                     self.note(Some(cell), || format!("comes back: {:?} of method {method}", Value::decode(&payload)));
                     let value = Value::decode(&payload).unwrap_or(Value::Null);
                     let verdict = self.objects.get_mut(&cell).map_or(Ok(()), |object| object.model.returned(&value));
                     verdict.map_err(|what| self.of(cell, format!("R4: {what}")))?;
                 }
+                Event::Forked { parent, seq, child, idents } => self.makes((parent, seq), child, idents)?,
                 Event::Ended { session, orderly } => {
-                    self.ended.insert(session, orderly);
+                    self.ends(session)?;
                     let (floor, further) = self.acked.get(&session).cloned().unwrap_or_default();
                     let is_acked = |key: CallKey| key.1 < floor || further.contains(&key.1);
                     for object in self.objects.values_mut() {
                         object.model.ended(session, orderly, &is_acked);
                     }
                     let idents: Vec<_> = self.objects.keys().copied().collect();
+                    self.touched.extend(&idents);
                     for ident in idents {
                         let text = || format!("session {session} ends, {}", if orderly { "goodbye" } else { "lost" });
                         self.note(Some(ident), text);
@@ -233,8 +306,42 @@ impl Oracle {
         Ok(())
     }
 
+    /// The host has forked a session.
+    fn makes(&mut self, key: CallKey, child: u64, idents: Vec<u64>) -> Verdict {
+        self.note(None, || format!("host forks {}:{}: session {child}, which holds {idents:?}", key.0, key.1));
+        let Some(forks) = self.forks.get_mut(&key) else {
+            return Err(broken(format!("R3: call {key:?} has forked, and was no fork")));
+        };
+        if let Some(first) = forks.child.replace(child) {
+            return Err(broken(format!("R3: call {key:?} has forked twice: {first} and {child}")));
+        }
+        if self.ended.contains_key(&key.0) {
+            return Err(broken(format!("R2: call {key:?} has forked after its session's end")));
+        }
+        if let Some(missing) = forks.held.iter().copied().find(|ident| !idents.contains(ident)) {
+            return Err(self.of(missing, format!("session {child}, forked by {key:?}, does not hold it")));
+        }
+        self.children.insert(child, Child { parent: key.0, idents, is_claimed: false });
+        Ok(())
+    }
+
+    fn ends(&mut self, session: u64) -> Verdict {
+        self.ended.insert(session, self.now_ms);
+        let Some(Child { parent, is_claimed: false, .. }) = self.children.get(&session) else { return Ok(()) };
+        // The host looks at leases now and then, and gives no more than half of one away.
+        match self.ended.get(parent) {
+            Some(parent_ms) if self.now_ms - parent_ms >= LEASE_MS / 2 => Ok(()),
+            since => {
+                let what =
+                    format!("session {session}, an unclaimed fork of {parent}, which ended at {since:?} ms, is over");
+                Err(broken(what))
+            }
+        }
+    }
+
     fn entered(&mut self, cell: u64, key: CallKey) -> Verdict {
         self.entered += 1;
+        self.touched.insert(cell);
         let Some(known) = self.calls.get_mut(&key) else { return Ok(()) };
         known.times_entered += 1;
         known.entered = self.entered;
@@ -255,6 +362,7 @@ impl Oracle {
 
     fn answered(&mut self, cell: u64, key: CallKey, payload: Vec<u8>, answer: Answer) -> Verdict {
         self.answers += 1;
+        self.touched.insert(cell);
         self.note(Some(cell), || {
             let Answer { effect, value, fence, version, is_late } = &answer;
             let late = if *is_late { ", late" } else { "" };
@@ -310,7 +418,13 @@ impl Oracle {
                 continue;
             };
             let key = (session, reply.seq);
-            let Some(known) = self.calls.get_mut(&key) else { continue };
+            let Some(known) = self.calls.get_mut(&key) else {
+                let first = self.made.entry(key).or_insert_with(|| whole.to_vec());
+                if reply.effect == Effect::Returned && first != whole {
+                    return Err(broken(format!("R3: the repeated reply to {key:?} differs from the first")));
+                }
+                continue;
+            };
             let happened = matches!(reply.effect, Effect::Returned | Effect::Raised);
             if !happened || !known.is_kept {
                 continue;
@@ -356,10 +470,11 @@ impl Oracle {
     }
 
     /// The host has nothing left to do.
-    pub(crate) fn quiet(&self) -> Verdict {
-        for (ident, object) in &self.objects {
+    pub(crate) fn quiet(&mut self) -> Verdict {
+        for ident in std::mem::take(&mut self.touched) {
+            let Some(object) = self.objects.get(&ident) else { continue };
             let parked = object.parked.values().map(|key| &self.calls[key].call);
-            object.model.should_not_wait(parked).map_err(|what| self.of(*ident, format!("R5: {what}")))?;
+            object.model.should_not_wait(parked).map_err(|what| self.of(ident, format!("R5: {what}")))?;
         }
         Ok(())
     }

@@ -21,11 +21,13 @@ pub(crate) const SHARED: &[Shared] = &[
     Shared { name: "stack", typeid: "LifoQueue", args: &[] },
     Shared { name: "heap", typeid: "PriorityQueue", args: &[3] },
     Shared { name: "tokens", typeid: "Queue", args: &[] },
+    Shared { name: "parcels", typeid: "JoinableQueue", args: &[2] },
     Shared { name: "value", typeid: "Value", args: &[0, 0] },
     Shared { name: "dict", typeid: "dict", args: &[] },
     Shared { name: "list", typeid: "list", args: &[] },
     Shared { name: "slow-lock", typeid: "Lock.pooled", args: &[] },
     Shared { name: "slow-queue", typeid: "Queue.pooled", args: &[1] },
+    Shared { name: "slow-parcels", typeid: "Queue.pooled", args: &[2] },
     Shared { name: "slow-value", typeid: "Value.pooled", args: &[0, 0] },
 ];
 
@@ -43,6 +45,8 @@ pub(crate) struct Script {
     unique: i64,
     /// How often, of a hundred, a call waits for ever.
     forever: u64,
+    /// How often, of a hundred, a plan has a fork in it.
+    forks: u64,
 }
 
 impl Script {
@@ -53,12 +57,25 @@ impl Script {
         if shared.is_empty() {
             shared.push(random.pick(SHARED));
         }
-        Self { shared, unique: 0, forever: random.pick(&[0, 30, 80]) }
+        Self { shared, unique: 0, forever: random.pick(&[0, 30, 80]), forks: random.pick(&[0, 0, 1, 3]) }
     }
 
     fn unique(&mut self) -> Value {
         self.unique += 1;
         Value::Int(self.unique)
+    }
+
+    /// Bytes that are put once, and often too many for the lane.
+    fn parcel(&mut self, random: &mut Random) -> Value {
+        self.unique += 1;
+        let mut bytes = self.unique.to_be_bytes().to_vec();
+        bytes.resize(random.pick(&[8, 200, 600, 1_500]), self.unique as u8);
+        Value::Bytes(bytes)
+    }
+
+    /// What is put into a queue.
+    fn item(&mut self, target: usize, random: &mut Random) -> Value {
+        if self.shared[target].name.ends_with("parcels") { self.parcel(random) } else { self.unique() }
     }
 
     fn deadline(&self, random: &mut Random) -> Option<u64> {
@@ -123,12 +140,12 @@ impl Script {
                 if random.percent(50) {
                     plan.push_back(Op::Make);
                     plan.push_back(self.own());
-                    plan.push_back(Op::PutToken(target));
+                    plan.push_back(self.put_token(target, random));
                 } else {
                     plan.push_back(self.call(target, "get", vec![], Some(random.pick(&[0, 100, 1_000]))));
                     plan.push_back(self.own());
                     if random.percent(30) {
-                        plan.push_back(Op::PutToken(target));
+                        plan.push_back(self.put_token(target, random));
                     } else {
                         plan.push_back(Op::DropOwn);
                     }
@@ -146,6 +163,16 @@ impl Script {
                 0 => now(self, "get", vec![]),
                 _ => now(self, "add", vec![]),
             }),
+            "dict" if random.percent(40) => {
+                // Others than those that are counted under. What is not there is answered with what came along.
+                let key = Value::Int(10 + random.below(3) as i64);
+                let item = self.parcel(random);
+                plan.push_back(match random.below(3) {
+                    0 => now(self, "__setitem__", vec![key, item]),
+                    1 => now(self, "pop", vec![key, item]),
+                    _ => now(self, "get", vec![key, item]),
+                });
+            }
             "dict" => {
                 let key = Value::Int(random.below(3) as i64);
                 let item = self.unique();
@@ -168,6 +195,10 @@ impl Script {
         if random.percent(10) {
             plan.push_back(Op::Drop(target));
         }
+        if random.percent(self.forks) {
+            let at = random.below(plan.len() as u64 + 1) as usize;
+            plan.insert(at, Op::Fork);
+        }
         plan.push_back(Op::Sleep(random.pick(&[0, 1, 10, 100, 400])));
         plan
     }
@@ -177,13 +208,17 @@ impl Script {
         Op::Call { target, method, args: vec![], deadline_ms: Some(0), is_guarded: false }
     }
 
+    fn put_token(&self, shared: usize, random: &mut Random) -> Op {
+        Op::PutToken { shared, is_large: random.percent(40), is_let_go: random.percent(50) }
+    }
+
     fn queue(&mut self, target: usize, deadline_ms: Option<u64>, random: &mut Random) -> Op {
-        let item = self.unique();
+        let item = self.item(target, random);
         match random.below(12) {
             0 => self.call(target, "get_nowait", vec![], Some(0)),
             1 => self.call(target, "put_nowait", vec![item], Some(0)),
             2 => {
-                let items = vec![item, self.unique()];
+                let items = vec![item, self.item(target, random)];
                 let is_short = self.shared[target].args.first() == Some(&1);
                 let items = if is_short { items[..1].to_vec() } else { items };
                 self.call(target, "put_many", vec![Value::List(items)], deadline_ms)

@@ -8,10 +8,10 @@ mod network;
 mod tasks;
 mod trouble;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use steward_client::sim::Session;
-use steward_host::sim::{Host, Lane, events};
+use steward_client::sim::{Received, Session};
+use steward_host::sim::{Host, Lane, Secret, events};
 use steward_host::{Limits, Registration, Source};
 
 use crate::client::{Client, Life, Task};
@@ -20,14 +20,20 @@ use crate::random::Random;
 use crate::script::Script;
 
 /// How long a silent session lives here.
-const LEASE_MS: u64 = 3_000;
+pub(crate) const LEASE_MS: u64 = 3_000;
 const SWEEP_MS: u64 = 500;
 const TICK_MS: u64 = LEASE_MS / 4;
 /// What the client's lane takes as well.
 const OWED_MS: u64 = 5;
 const TASKS: usize = 3;
+/// Larger frames go on streams of their own.
+const BULK_BYTES_MIN: usize = 512;
+/// The stream of a connection that is its lane.
+const MAIN: u64 = 0;
+/// Forks that become clients.
+const FORKS_MAX: usize = 2;
 /// Everything is set right from then on.
-const TROUBLE_MS: u64 = 12_000;
+const TROUBLE_MS: u64 = 11_000;
 /// By then everybody must have had every answer.
 const SETTLED_MS: u64 = TROUBLE_MS + 120_000;
 /// The client that nothing happens to, and that sets right what waits at the end.
@@ -36,10 +42,10 @@ const AUDITOR: usize = 0;
 /// Something that will happen.
 #[derive(Clone, Debug)]
 enum Moment {
-    /// Bytes reach the host.
-    Up(usize),
+    /// Bytes reach the host, by a stream of a connection.
+    Up(usize, u64),
     /// Bytes reach a client.
-    Down(usize),
+    Down(usize, u64),
     /// A client's lane looks at its lease.
     Tick {
         client: usize,
@@ -56,6 +62,19 @@ enum Moment {
         incarnation: u64,
         task: usize,
         wake: u64,
+    },
+    /// The frame of a large call is made.
+    Made {
+        client: usize,
+        incarnation: u64,
+        seq: u64,
+    },
+    /// The frame of a large call is sent, by whichever connection there is.
+    Alone {
+        client: usize,
+        incarnation: u64,
+        seq: u64,
+        frame: Vec<u8>,
     },
     /// Somebody gives up a call.
     Abandon {
@@ -84,7 +103,7 @@ enum Moment {
         client: usize,
         incarnation: u64,
         since_ms: u64,
-        connection: Option<usize>,
+        welcomed: Option<(usize, Secret)>,
     },
     /// The host learns that a connection is lost.
     Lost(usize),
@@ -100,22 +119,38 @@ enum Moment {
     Audit,
 }
 
+/// One ordered stream of bytes in each direction.
+#[derive(Default)]
+struct Stream {
+    /// The host's end. A large reply comes by a stream that has none.
+    lane: Option<Lane>,
+    /// A client has opened it, and the host has seen nothing of it yet.
+    unseen: bool,
+    /// The large call that it is for, if it is reset with that.
+    seq: Option<u64>,
+    up: VecDeque<Vec<u8>>,
+    down: VecDeque<Vec<u8>>,
+    /// What the oracle has not seen whole.
+    seen: Vec<u8>,
+    received: Received,
+    up_at_ms: u64,
+    down_at_ms: u64,
+}
+
 struct Connection {
     client: usize,
     session: u64,
-    lane: Option<Lane>,
+    /// By number; [`MAIN`] is the lane.
+    streams: BTreeMap<u64, Stream>,
+    stream_last: u64,
     /// The client uses it.
     is_plugged: bool,
     /// The client has used it; what the host says before waits behind its welcome.
     was_plugged: bool,
     /// Nothing arrives any more, and nobody is told.
     is_silent: bool,
-    up: VecDeque<Vec<u8>>,
-    down: VecDeque<Vec<u8>>,
-    /// What the oracle has not seen whole.
-    seen: Vec<u8>,
-    up_at_ms: u64,
-    down_at_ms: u64,
+    /// The host knows that it is lost.
+    is_lost: bool,
     /// Pieces that still arrive after a cut.
     left: Option<usize>,
     held_until_ms: u64,
@@ -146,12 +181,16 @@ pub(crate) struct World {
     pool_foreseen: bool,
     clients: Vec<Client>,
     connections: Vec<Connection>,
+    /// Those that the host does not know to be lost, in their order.
+    live: Vec<usize>,
     script: Script,
     troubles: Troubles,
     /// Idents of the shared objects, by place.
     idents: BTreeMap<usize, u64>,
     /// All sessions.
     begun: Vec<u64>,
+    /// Forks that have become clients.
+    forks: usize,
     /// Items that the auditor has put.
     fillers: i64,
     pub(crate) oracle: Oracle,
@@ -177,7 +216,8 @@ impl World {
         let every_ms = random.pick(&[100, 300, 1_000]);
         let troubles = Troubles { every_ms, delay_ms: random.pick(&[1, 10, 60]), ..troubles };
         let script = Script::new(&mut random);
-        let limits = Limits { lease_ms: LEASE_MS, token_grace_ms: 1_000, ..Limits::shared() };
+        let limits =
+            Limits { lease_ms: LEASE_MS, token_grace_ms: 1_000, bulk_bytes_min: BULK_BYTES_MIN, ..Limits::shared() };
         let pooled = ["Lock", "Queue", "Value"];
         let types = pooled.map(|name| Registration::new(format!("{name}.pooled"), Source::Builtin(name)));
         let start_ms = 1_000_000;
@@ -193,10 +233,12 @@ impl World {
             pool_foreseen: false,
             clients: Vec::new(),
             connections: Vec::new(),
+            live: Vec::new(),
             script,
             troubles,
             idents: BTreeMap::new(),
             begun: Vec::new(),
+            forks: 0,
             fillers: 0,
             oracle: Oracle::new(trace, records),
             steps: 0,
@@ -218,7 +260,10 @@ impl World {
         Client {
             life: Life::Joining,
             session: 0,
-            core: Session::new(LEASE_MS, 0),
+            secret: [0; 32],
+            inherited: None,
+            is_fork: false,
+            core: Session::new(LEASE_MS, BULK_BYTES_MIN, 0),
             incarnation,
             connection: None,
             out: Vec::new(),
@@ -229,6 +274,7 @@ impl World {
             known: BTreeMap::new(),
             tasks: (0..TASKS).map(|_| Task::default()).collect(),
             is_owed_timed: false,
+            given_up: BTreeSet::new(),
         }
     }
 
@@ -266,16 +312,18 @@ impl World {
     fn happen(&mut self, moment: Moment) -> Verdict {
         // Who is stopped does everything later, in the same order.
         let stopped_until_ms = match &moment {
-            Moment::Up(_)
+            Moment::Up(..)
             | Moment::Resume { .. }
             | Moment::Lost(_)
             | Moment::Sweep { .. }
             | Moment::Alarm
             | Moment::Pool => self.host_paused_until_ms,
-            Moment::Down(connection) => self.clients[self.connections[*connection].client].frozen_until_ms,
+            Moment::Down(connection, _) => self.clients[self.connections[*connection].client].frozen_until_ms,
             Moment::Tick { client, .. }
             | Moment::Owed { client, .. }
             | Moment::Task { client, .. }
+            | Moment::Made { client, .. }
+            | Moment::Alone { client, .. }
             | Moment::Abandon { client, .. }
             | Moment::Dial { client, .. }
             | Moment::Welcome { client, .. } => self.clients[*client].frozen_until_ms,
@@ -287,8 +335,8 @@ impl World {
         }
         self.host.set_ms(1_000_000 + self.now_ms);
         match moment {
-            Moment::Up(connection) => self.up(connection),
-            Moment::Down(connection) => self.down(connection),
+            Moment::Up(connection, stream) => self.up(connection, stream),
+            Moment::Down(connection, stream) => self.down(connection, stream),
             Moment::Tick { client, connection } => self.tick(client, connection),
             Moment::Owed { client, incarnation } => self.owed(client, incarnation),
             Moment::Task { client, incarnation, task, wake } => {
@@ -298,17 +346,26 @@ impl World {
                 };
                 if is_meant { self.go_on(client, task) } else { Ok(()) }
             }
+            Moment::Made { client, incarnation, seq } => {
+                self.made(client, incarnation, seq);
+                Ok(())
+            }
+            Moment::Alone { client, incarnation, seq, frame } => {
+                let state = &self.clients[client];
+                if state.incarnation == incarnation && !state.given_up.contains(&seq) {
+                    self.send_alone(client, Some(seq), frame);
+                }
+                Ok(())
+            }
             Moment::Abandon { client, incarnation, task, seq } => self.abandon(client, incarnation, task, seq),
             Moment::Join { client } => self.join(client),
             Moment::Dial { client, incarnation } => self.dial(client, incarnation),
             Moment::Resume { client, incarnation, since_ms } => self.resume(client, incarnation, since_ms),
-            Moment::Welcome { client, incarnation, since_ms, connection } => {
-                self.welcome(client, incarnation, since_ms, connection)
+            Moment::Welcome { client, incarnation, since_ms, welcomed } => {
+                self.welcome(client, incarnation, since_ms, welcomed)
             }
             Moment::Lost(connection) => {
-                if let Some(mut lane) = self.connections[connection].lane.take() {
-                    lane.lose();
-                }
+                self.lost(connection);
                 Ok(())
             }
             Moment::Sweep { due_ms } => {
@@ -345,19 +402,36 @@ impl World {
     /// The host has done something: what it sends is on its way, and what happened in it is looked at.
     fn acted(&mut self) -> Verdict {
         self.oracle.happened(events())?;
-        for at in 0..self.connections.len() {
-            let Some(lane) = &mut self.connections[at].lane else { continue };
-            let bytes = lane.take();
-            if bytes.is_empty() {
-                continue;
+        self.live.retain(|&at| !self.connections[at].is_lost);
+        for live in 0..self.live.len() {
+            let at = self.live[live];
+            let connection = &mut self.connections[at];
+            let session = connection.session;
+            let mut leaving = Vec::new();
+            for (&number, stream) in &mut connection.streams {
+                let Some(lane) = &mut stream.lane else { continue };
+                let bytes = lane.take();
+                if !bytes.is_empty() {
+                    leaving.push((Some(number), bytes));
+                }
+                if number == MAIN {
+                    leaving.extend(lane.take_bulk().into_iter().map(|frame| (None, frame)));
+                } else if stream.up.is_empty() && lane.is_over() {
+                    stream.lane = None;
+                }
             }
-            self.oracle.leaves(self.connections[at].session, &bytes)?;
-            for piece in self.pieces(bytes) {
-                let ms = self.delay();
-                let at_ms = self.connections[at].down_at_ms.max(self.now_ms + ms);
-                self.connections[at].down_at_ms = at_ms;
-                self.connections[at].down.push_back(piece);
-                self.at(at_ms, Moment::Down(at));
+            for (number, bytes) in leaving {
+                self.oracle.leaves(session, &bytes)?;
+                let number = number.unwrap_or_else(|| self.connections[at].open(Stream::default()));
+                for piece in self.pieces(bytes) {
+                    let ms = self.delay();
+                    let now_ms = self.now_ms;
+                    let stream = self.connections[at].streams.get_mut(&number).expect("it is sent by a stream");
+                    let at_ms = stream.down_at_ms.max(now_ms + ms);
+                    stream.down_at_ms = at_ms;
+                    stream.down.push_back(piece);
+                    self.at(at_ms, Moment::Down(at, number));
+                }
             }
         }
         if self.host.has_work() {

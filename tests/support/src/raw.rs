@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, Endpoint, TransportConfig, VarInt};
@@ -374,6 +375,29 @@ impl RawClient {
         let mut bytes = Vec::new();
         frame.put(None, &mut bytes);
         self.send(&bytes).await
+    }
+
+    /// Opens a further stream of a QUIC client once the host allows it, and resets it.
+    ///
+    /// # Panics
+    /// If this is no QUIC client, or its connection is lost.
+    pub async fn reset_stream(&self) {
+        let connection = self.connection.as_ref().expect("a QUIC client");
+        let (mut writer, _reader) = connection.open_bi().await.expect("the connection lives");
+        // The host hears of a stream once something is sent on it.
+        writer.write_all(&[0]).await.expect("there is room for a byte");
+        writer.reset(0u32.into()).expect("it was not before");
+    }
+
+    /// Opens a further stream of a QUIC client, which stays as long as the result; `None` if the host does not allow it within
+    /// so long.
+    ///
+    /// # Panics
+    /// If this is no QUIC client, or its connection is lost.
+    pub async fn open_stream(&self, within: Duration) -> Option<impl Sized + use<>> {
+        let connection = self.connection.as_ref().expect("a QUIC client");
+        let opened = tokio::time::timeout(within, connection.open_bi()).await.ok()?;
+        Some(opened.expect("the connection lives"))
     }
 
     /// Moves a QUIC client to another port of this machine, as a roaming one moves to another network.

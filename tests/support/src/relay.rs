@@ -6,6 +6,7 @@ use std::fs::Permissions;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use steward_wire::Address;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -33,6 +34,8 @@ struct Mode {
     mutes_host: bool,
     /// New connections come to nothing.
     refuses: bool,
+    /// So many bytes of the host's get through in a second, over QUIC; 0: all.
+    host_bytes_per_s: u32,
 }
 
 impl Relay {
@@ -102,6 +105,12 @@ impl Relay {
     /// Holds back what the host says.
     pub fn mute_host(&self) {
         self.mode.send_modify(|mode| mode.mutes_host = true);
+    }
+
+    /// Lets so many bytes in a second through that the host says, over QUIC, until the next cut. What comes faster is lost where it
+    /// does not find room.
+    pub fn slow_host(&self, bytes_per_s: u32) {
+        self.mode.send_modify(|mode| mode.host_bytes_per_s = bytes_per_s);
     }
 }
 
@@ -182,6 +191,9 @@ async fn relay_datagrams(socket: Arc<UdpSocket>, host: SocketAddr, modes: watch:
                     let now = *modes.borrow();
                     if now.cuts == cuts && !now.refuses && !now.mutes_host {
                         let _ = socket.send_to(&buffer[..read], client).await;
+                    }
+                    if now.host_bytes_per_s > 0 {
+                        tokio::time::sleep(Duration::from_secs(1) * read as u32 / now.host_bytes_per_s).await;
                     }
                 }
             });

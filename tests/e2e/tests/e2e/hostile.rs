@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use steward_objects::{Effect, Ident, Value};
 use steward_test_support::{HostOptions, PATIENCE, RawClient, TestHost, call_frame, parked, soon, spawn_host};
-use steward_wire::frame::{Acked, ClientFrame, Upload};
+use steward_wire::frame::{Acked, ClientFrame, HostFrame, Upload};
 
 /// Sends `bytes` on a fresh session of either transport; the host says a goodbye that contains `reason`, closes, and
 /// serves everybody else as before.
@@ -180,6 +180,25 @@ async fn uploads_that_are_no_plugin_are_refused_and_the_lane_lives() {
         assert_eq!((fault.effect, &*fault.kind), (Effect::Refused, kind));
     }
     client.call(Ident::HOST, "ping", &[]).await.expect("the lane lives");
+}
+
+/// Large replies that nobody reads hold calls back, but say nothing against their client, which may be slow. It is still heard.
+#[tokio::test]
+async fn heartbeat_is_answered_before_calls_that_wait_behind_large_replies() {
+    let host = spawn_host(HostOptions::default());
+    let mut client = RawClient::connect(&host, host.quic()).await;
+    let list = client.create("list", &[]).await.expect("a list");
+    for _ in 0..3 {
+        client.call(list, "append", &[Value::Text("x".repeat(1_000_000))]).await.expect("appended");
+    }
+    client.send(&call_frame(10, list, "copy", &[], None)).await.expect("sent");
+    client.frame(&ClientFrame::Heartbeat).await.expect("sent");
+    let answer = soon("an answer", client.message()).await.expect("the connection lives").expect("a frame");
+    assert_eq!(HostFrame::read(&answer), Ok(HostFrame::Heartbeat));
+    client.send(&call_frame(11, list, "__len__", &[], None)).await.expect("sent");
+    client.frame(&ClientFrame::Goodbye).await.expect("sent");
+    let waits = tokio::time::timeout(Duration::from_millis(300), client.message()).await;
+    assert!(waits.is_err(), "the call before it waits: {waits:?}");
 }
 
 /// A client asks for a large reply and does not read its stream, of which a window of 1.25 MB leaves all the same. Its small calls

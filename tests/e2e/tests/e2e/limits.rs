@@ -3,12 +3,15 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use steward_client::AnyValue;
 use steward_host::guest::Isolation;
 use steward_host::{InstallOptions, Limits, Registration, Source};
 use steward_objects::{Args, Effect, Ident, Input, Outbox, Referent, Value};
-use steward_test_support::{HostOptions, RawClient, TestHost, call_frame, component, parked, soon, spawn_host, until};
+use steward_test_support::{
+    HostOptions, PATIENCE, RawClient, TestHost, call_frame, component, parked, soon, spawn_host, until,
+};
 use steward_wire::auth::RefusalCode;
 use steward_wire::describe::TypeInfo;
 use steward_wire::frame::{Acked, ClientFrame};
@@ -165,10 +168,8 @@ impl Referent for Spinner {
     }
 }
 
-/// All that a tenant may have under way never ends. His further steps wait; another tenant's plugin is served.
-#[tokio::test]
-async fn tenant_whose_guests_spin_delays_himself_alone() {
-    let (end, may_end) = channel();
+/// The type `Spinner`, whose steps end when the other side of `may_end` goes, and how many have begun.
+fn spinner(may_end: Receiver<()>) -> (Arc<AtomicUsize>, Vec<Registration>) {
     let (began, may_end) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(may_end)));
     let info = TypeInfo { typeid: "Spinner".into(), methods: vec![method("spin")], ..TypeInfo::default() };
     let make = {
@@ -178,7 +179,14 @@ async fn tenant_whose_guests_spin_delays_himself_alone() {
             Ok(Box::new(spinner) as Box<dyn Referent>)
         }
     };
-    let types = vec![Registration::new("Spinner", Source::Constructor(info, Arc::new(make)))];
+    (began, vec![Registration::new("Spinner", Source::Constructor(info, Arc::new(make)))])
+}
+
+/// All that a tenant may have under way never ends. His further steps wait; another tenant's plugin is served.
+#[tokio::test]
+async fn tenant_whose_guests_spin_delays_himself_alone() {
+    let (end, may_end) = channel();
+    let (began, types) = spinner(may_end);
     let mut options = HostOptions { types, ..HostOptions::default() };
     (options.limits.guest_steps_max, options.limits.guest_steps_per_tenant_max) = (4, 2);
     let host = spawn_host(options);
@@ -346,6 +354,72 @@ async fn a_wait_beyond_the_limit_lets_go_of_no_lock_and_breaks_no_barrier() {
     assert_eq!(client.call(barrier, "broken", &[]).await, Ok(Value::Bool(false)));
 }
 
+/// What a client was answered and does not acknowledge is kept: so many bytes, the last reply included whatever its size.
+#[tokio::test]
+async fn session_leaves_so_many_bytes_unacknowledged_and_no_more() {
+    let host = host(|limits| limits.reply_row_bytes_max = 10_000);
+    for address in [host.unix(), host.quic()] {
+        let mut client = RawClient::connect(&host, address).await;
+        let dict = client.create("dict", &[]).await.expect("made");
+        let args = |key| [Value::Int(key), Value::Text("x".repeat(6_000))];
+        for key in 0..2 {
+            client.call(dict, "setdefault", &args(key)).await.expect("room");
+        }
+        let fault = client.call(dict, "setdefault", &args(2)).await.expect_err("full");
+        assert_eq!((fault.effect, &*fault.kind, fault.retryable), (Effect::Refused, "TooManyReplies", true));
+        assert!(fault.message.contains("10000 bytes"), "{fault} should say the limit");
+        assert_eq!(client.call(dict, "__len__", &[]).await, Ok(Value::Int(2)), "what keeps no row is served");
+        client.acknowledge(Acked { floor: client.seq, ranges: Vec::new() }).await.expect("sent");
+        client.call(dict, "setdefault", &args(2)).await.expect("room");
+    }
+}
+
+/// Of calls with large replies more are made than the host keeps replies for. The client, which acknowledges each, brings them to
+/// their end, whichever way they go.
+#[tokio::test]
+async fn client_waits_by_itself_for_room_for_large_replies() {
+    let host = host(|limits| limits.reply_row_bytes_max = 100_000);
+    for address in [host.unix(), host.quic()] {
+        let manager = host.connect(address).await;
+        let dict = manager.dict::<u64, String>().await.expect("made");
+        let item = "x".repeat(90_000);
+        assert_eq!(dict.len().await.expect("answered"), 0);
+        let calls: Vec<_> = (0..30).map(|key| tokio::spawn(dict.setdefault(&key, &item).into_future())).collect();
+        for call in calls {
+            assert_eq!(soon("its end", call).await.expect("no panic").expect("it only takes longer"), item);
+        }
+    }
+}
+
+/// One step does not end; behind it so many calls wait.
+#[tokio::test]
+async fn object_that_is_busy_keeps_so_many_calls_and_no_more() {
+    let (end, may_end) = channel();
+    let (began, types) = spinner(may_end);
+    let mut options = HostOptions { types, ..HostOptions::default() };
+    options.limits.inbox_max = 2;
+    let host = spawn_host(options);
+    // Before the host, whatever happens: it waits for it.
+    let end = end;
+    let mut client = RawClient::connect(&host, host.quic()).await;
+    let spinner = client.create("Spinner", &[]).await.expect("made");
+    client.send(&call_frame(11, spinner, "spin", &[], None)).await.expect("sent");
+    until("it has begun", async || (began.load(Ordering::Relaxed) == 1).then_some(())).await;
+    for seq in [12, 13, 14] {
+        client.send(&call_frame(seq, spinner, "spin", &[], None)).await.expect("sent");
+    }
+    let refused = soon("a reply", client.reply()).await.expect("a reply");
+    let fault = refused.outcome.expect_err("too much");
+    assert_eq!((refused.seq, &*fault.kind, fault.retryable), (14, "Busy", true));
+    assert!(fault.message.contains("limit is 2"), "{fault} should say the limit");
+    drop(end);
+    for seq in [11, 12, 13] {
+        assert_eq!(soon("its turn", client.reply()).await.expect("a reply").seq, seq);
+    }
+    client.seq = 14;
+    client.call(spinner, "spin", &[]).await.expect("there is room again");
+}
+
 #[tokio::test]
 async fn object_has_so_many_waiters_and_no_more() {
     let host = host(|limits| limits.waiters_max = 2);
@@ -385,6 +459,39 @@ async fn request_that_is_too_large_is_not_sent() {
         assert_eq!(error.effect(), Effect::Refused, "{error}");
         assert_eq!(list.len().await.expect("the lane lives"), 0);
     }
+}
+
+#[tokio::test]
+async fn client_has_so_many_streams_open_and_no_more() {
+    let host = host(|limits| limits.streams_max = 3);
+    let mut client = RawClient::connect(&host, host.quic()).await;
+    // The lane is one. What is opened and not written to counts as well.
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        open.push(client.open_stream(PATIENCE).await.expect("room"));
+    }
+    assert!(client.open_stream(Duration::from_millis(200)).await.is_none());
+    client.call(Ident::HOST, "ping", &[]).await.expect("the lane is served");
+    drop(open);
+    assert!(client.open_stream(PATIENCE).await.is_some(), "two were given back");
+}
+
+/// Opening streams and resetting them costs the client its own time: not that of its lane, nor anybody else's.
+#[tokio::test]
+async fn client_opens_so_many_streams_in_a_second_and_no_more() {
+    let host = host(|limits| {
+        (limits.streams_max, limits.stream_opens_burst_max, limits.stream_opens_per_s_max) = (4, 5, 20);
+    });
+    let mut client = RawClient::connect(&host, host.quic()).await;
+    let mut other = RawClient::connect(&host, host.quic()).await;
+    let start = Instant::now();
+    for _ in 0..5 + 3 + 20 {
+        client.reset_stream().await;
+        client.call(Ident::HOST, "ping", &[]).await.expect("its lane is served");
+        other.call(Ident::HOST, "ping", &[]).await.expect("others are");
+    }
+    // The last three are on their way.
+    assert!(start.elapsed() >= Duration::from_millis(950), "{:?}", start.elapsed());
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! Sessions outlive their connections: calls take longer and happen once, and nobody takes over what is not his.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use steward_client::{AnyValue, List, Manager, Queue, SessionEvent};
+use steward_client::{AnyValue, Dict, List, Manager, Queue, SessionEvent};
 use steward_host::Limits;
 use steward_objects::{Effect, Ident, Value};
 use steward_test_support::{HostOptions, RawClient, Relay, TestHost, call_frame, parked, soon, spawn_host, until};
@@ -38,6 +38,7 @@ on_both! {
     read_only_repeat_reads_again => reads_again;
     call_that_was_cancelled_before_it_came_never_runs => cancelled_first;
     dropped_calls_never_shift_later_replies => dropped;
+    large_replies_are_acknowledged_without_delay => acknowledged;
     events_come_in_order => events;
 }
 
@@ -101,6 +102,45 @@ async fn parked_get(over_quic: bool) {
     relay.cut();
     assert_eq!(soon("the item", getting).await.expect("no panic").expect("an item"), 7);
     assert!(manager.is_connected());
+}
+
+/// A large call goes its own way, and the news that its reply is there goes with nothing: it must not wait for a heartbeat.
+async fn acknowledged(over_quic: bool) {
+    let host = host(|_| {});
+    let manager = host.connect(address(&host, over_quic)).await;
+    let dict: Dict<u64, String> = manager.dict().await.expect("made");
+    assert_eq!(dict.len().await.expect("answered"), 0);
+    let item = "x".repeat(100_000);
+    let start = Instant::now();
+    for key in 0..20 {
+        dict.setdefault(&key, &item).await.expect("set");
+        until("its reply is acknowledged", async || (host.counters("default").rows == 0).then_some(())).await;
+    }
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+/// A reply takes longer on its way than a silent connection, and then a silent session, is believed in. Heartbeats are answered
+/// meanwhile; a call comes behind it, and waits for room on the way back.
+#[tokio::test]
+async fn large_reply_over_a_slow_network_comes_by_its_first_connection() {
+    let host = host(|limits| limits.lease_ms = 2_000);
+    let relay = Relay::before(host.quic()).await;
+    let manager = host.connect(relay.address()).await;
+    let lost = Arc::new(Mutex::new(Vec::new()));
+    let events = Arc::clone(&lost);
+    manager.on_event(move |event| events.lock().expect("nobody panics with it").push(event.clone()));
+    let list: List<String> = manager.list().await.expect("made");
+    for _ in 0..4 {
+        list.append(&"x".repeat(1_000_000)).await.expect("appended");
+    }
+    relay.slow_host(500_000);
+    let both = async { tokio::join!(list.copy().into_future(), list.len().into_future()) };
+    let (copied, len) = soon("both replies", both).await;
+    assert_eq!(len.expect("answered"), 4);
+    assert_eq!(copied.expect("copied").iter().map(String::len).sum::<usize>(), 4_000_000);
+    let events = lost.lock().expect("nobody panics with it").clone();
+    let is_lost = |event: &SessionEvent| matches!(event, SessionEvent::Lost { .. } | SessionEvent::Ended { .. });
+    assert!(!events.iter().any(is_lost), "{events:?}");
 }
 
 async fn lost_reply(over_quic: bool) {

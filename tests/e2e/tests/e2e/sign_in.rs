@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use steward_objects::{Effect, Ident, Value};
 use steward_test_support::{HostOptions, PATIENCE, RawClient, call_frame, soon, spawn_host, until};
 use steward_wire::auth::{Proof, Refusal, RefusalCode, ServerAnswer};
+use tokio::net::UdpSocket;
 
 const FLOOR: Duration = Duration::from_millis(250);
 
@@ -127,6 +128,49 @@ async fn peers_that_have_not_signed_in_have_few_places() {
             client.message().await.ok()?
         })
         .await;
+    }
+}
+
+/// So nobody who writes another's address on his packets makes the host remember anything, or send more than he sent.
+#[tokio::test]
+async fn peer_must_prove_its_address_while_many_have_not_signed_in() {
+    for (half_open_retry, proves) in [(0, true), (200, false)] {
+        let mut options = HostOptions::default();
+        options.limits.half_open_retry = half_open_retry;
+        let host = spawn_host(options);
+        // Passes packets on between one client and the host, and keeps the first byte of the first answer.
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+        let port = socket.local_addr().expect("a bound socket has an address").port();
+        let host_address = host.quic().strip_prefix("steward://").expect("a QUIC address").to_owned();
+        let (told, first_byte) = tokio::sync::oneshot::channel();
+        let relay = tokio::spawn(async move {
+            let mut told = Some(told);
+            let way = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
+            way.connect(host_address).await.expect("an address of this machine");
+            let (mut up, mut down) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+            let mut client = None;
+            loop {
+                tokio::select! {
+                    received = socket.recv_from(&mut up) => {
+                        let (read, from) = received.expect("a packet");
+                        client = Some(from);
+                        // The host may be gone by the time of the last.
+                        let _ = way.send(&up[..read]).await;
+                    }
+                    Ok(read) = way.recv(&mut down) => {
+                        if let Some(told) = told.take() {
+                            told.send(down[0]).expect("the test listens");
+                        }
+                        let _ = socket.send_to(&down[..read], client.expect("it has spoken")).await;
+                    }
+                }
+            }
+        });
+        RawClient::open(&format!("steward://127.0.0.1:{port}")).await.expect("it proves it by itself");
+        let first = soon("the first answer", first_byte).await.expect("there was one");
+        // RFC 9000, section 17.2: a long header, and the type Retry.
+        assert_eq!(first & 0xf0 == 0xf0, proves, "{first:#x}");
+        relay.abort();
     }
 }
 

@@ -1,9 +1,9 @@
 //! What must hold at every step, when all is set right, and when everybody has left.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use steward_host::sim::events;
-use steward_wire::Value;
+use steward_wire::{Value, value};
 
 use super::{AUDITOR, Moment, TROUBLE_MS, World};
 use crate::client::{Client, Life, Op, Target};
@@ -98,7 +98,10 @@ impl World {
                 let lives = |client: &Client| client.session == session && client.life == Life::Lives;
                 self.oracle.is_ended(session) || self.clients.iter().any(lives)
             })
-            && self.connections.iter().all(|connection| connection.up.is_empty() || !connection.is_plugged)
+            && self.oracle.unclaimed().all(|(parent, _)| !self.oracle.is_ended(parent))
+            && self.connections.iter().all(|connection| {
+                !connection.is_plugged || connection.streams.values().all(|stream| stream.up.is_empty())
+            })
     }
 
     pub(super) fn unsettled(&self) -> crate::oracle::Broken {
@@ -144,14 +147,17 @@ impl World {
                 return Err(self.oracle.complain(Some(ident), what));
             }
         }
-        let sessions: Vec<_> = self.clients.iter().map(|client| client.session).collect();
+        let welcomed = self.clients.iter().filter(|client| client.inherited.is_none());
+        let sessions: Vec<_> = welcomed.map(|client| client.session).collect();
         for session in sessions {
             let is_orderly = self.random.percent(50);
             self.host.end(session, is_orderly);
         }
         while self.host.work_once() {}
-        // Tokens in queues keep their objects, and the queues have names.
+        self.oracle.happened(events())?;
+        // Forks that nobody has claimed live on for a lease.
         self.now_ms += 60_000;
+        self.oracle.now_ms = self.now_ms;
         self.host.set_ms(1_000_000 + self.now_ms);
         self.host.tick_due();
         self.host.sweep(0);
@@ -159,13 +165,15 @@ impl World {
         self.oracle.happened(events())?;
         self.oracle.quiet()?;
         let counters = self.host.counters();
-        let mut tokens = std::collections::BTreeSet::new();
+        // Tokens in queues keep their objects, and the queues have names.
+        let mut tokens = BTreeSet::new();
         for &ident in self.idents.values() {
             if let Some(Model::Queue(queue)) = self.oracle.model(ident) {
-                tokens.extend(queue.items.values().filter_map(|item| match item {
-                    Value::Token(token) => Some(token.ident.0),
-                    _ => None,
-                }));
+                for item in queue.items.values() {
+                    value::tokens(&item.to_vec(), &mut |ident| {
+                        tokens.insert(ident);
+                    });
+                }
             }
         }
         self.oracle.mix(format!("{counters:?}"));

@@ -1,13 +1,25 @@
 //! Connections and what travels by them: delayed, cut, lost, made again; and the processes at their ends.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use steward_client::sim::Session;
+use steward_host::sim::{Lane, Secret};
 use steward_wire::frame::{self, LENGTH_BYTES};
 
-use super::{AUDITOR, Connection, LEASE_MS, Moment, OWED_MS, TASKS, TICK_MS, World};
-use crate::client::Life;
+use super::{
+    AUDITOR, BULK_BYTES_MIN, Connection, FORKS_MAX, LEASE_MS, MAIN, Moment, OWED_MS, Stream, TASKS, TICK_MS, World,
+};
+use crate::client::{Client, Inherited, Life};
 use crate::oracle::Verdict;
+
+impl Connection {
+    /// A further stream.
+    pub(super) fn open(&mut self, stream: Stream) -> u64 {
+        self.stream_last += 1;
+        self.streams.insert(self.stream_last, stream);
+        self.stream_last
+    }
+}
 
 impl World {
     pub(super) fn delay(&mut self) -> u64 {
@@ -30,30 +42,38 @@ impl World {
         pieces
     }
 
-    pub(super) fn up(&mut self, at: usize) -> Verdict {
+    pub(super) fn up(&mut self, at: usize, number: u64) -> Verdict {
         let connection = &mut self.connections[at];
         if connection.held_until_ms > self.now_ms {
             let until_ms = connection.held_until_ms;
-            self.at(until_ms, Moment::Up(at));
+            self.at(until_ms, Moment::Up(at, number));
             return Ok(());
         }
-        let Some(piece) = connection.up.pop_front() else { return Ok(()) };
+        // One that was reset is gone.
+        let Some(stream) = connection.streams.get_mut(&number) else { return Ok(()) };
+        let Some(piece) = stream.up.pop_front() else { return Ok(()) };
         match &mut connection.left {
             Some(0) => return Ok(()),
             Some(left) => *left -= 1,
             None if connection.is_silent => return Ok(()),
             None => {}
         }
-        let Some(lane) = &mut connection.lane else { return Ok(()) };
-        connection.seen.extend_from_slice(&piece);
+        if std::mem::take(&mut stream.unseen) {
+            let main = connection.streams[&MAIN].lane.as_ref();
+            let lane = main.map(Lane::stream);
+            connection.streams.get_mut(&number).expect("it was just there").lane = lane;
+        }
+        let stream = connection.streams.get_mut(&number).expect("it was just there");
+        let Some(lane) = &mut stream.lane else { return Ok(()) };
+        stream.seen.extend_from_slice(&piece);
         let mut taken = 0;
-        while let Some(length) = frame::length(&connection.seen[taken..]) {
+        while let Some(length) = frame::length(&stream.seen[taken..]) {
             let start = taken + LENGTH_BYTES;
-            let Some(body) = connection.seen.get(start..start + length) else { break };
+            let Some(body) = stream.seen.get(start..start + length) else { break };
             self.oracle.arrives(connection.session, body);
             taken = start + length;
         }
-        connection.seen.drain(..taken);
+        stream.seen.drain(..taken);
         if !lane.feed(&piece) {
             let ms = self.random.below(20);
             self.after(ms, Moment::Lost(at));
@@ -61,27 +81,89 @@ impl World {
         self.acted()
     }
 
-    pub(super) fn down(&mut self, at: usize) -> Verdict {
+    pub(super) fn down(&mut self, at: usize, number: u64) -> Verdict {
         let connection = &mut self.connections[at];
         if !connection.was_plugged {
             return Ok(());
         }
-        let Some(piece) = connection.down.pop_front() else { return Ok(()) };
+        let Some(stream) = connection.streams.get_mut(&number) else { return Ok(()) };
+        let Some(piece) = stream.down.pop_front() else { return Ok(()) };
         if !connection.is_plugged || connection.is_silent {
             return Ok(());
         }
         let of = connection.client;
         let client = &mut self.clients[of];
-        let taken = client.core.take_in(&piece, Some(&mut client.out));
+        let taken = client.core.take_in(&mut stream.received, &piece, Some(&mut client.out));
+        if number != MAIN && stream.lane.is_none() && stream.up.is_empty() && stream.down.is_empty() {
+            connection.streams.remove(&number);
+        }
         match taken {
             Err(error) => return Err(self.oracle.complain(None, format!("client {of}: {error}"))),
-            Ok(taken) if taken.goodbye => self.over(of, "the host says goodbye")?,
+            // The lane brings one, too, behind everything else.
+            Ok(taken) if taken.goodbye && number == MAIN => self.over(of, "the host says goodbye")?,
             Ok(_) => self.send(of),
         }
         for task in 0..TASKS {
             self.look(of, task)?;
         }
         Ok(())
+    }
+
+    /// The host learns that a connection is lost. The tasks of its streams end with the lane's, and some do not come to say so.
+    pub(super) fn lost(&mut self, at: usize) {
+        let connection = &mut self.connections[at];
+        connection.is_lost = true;
+        for (&number, stream) in &mut connection.streams {
+            stream.up.clear();
+            if let Some(mut lane) = stream.lane.take()
+                && (number == MAIN || self.random.percent(50))
+            {
+                lane.lose();
+            }
+        }
+    }
+
+    pub(super) fn made(&mut self, of: usize, incarnation: u64, seq: u64) {
+        let client = &mut self.clients[of];
+        if client.incarnation == incarnation
+            && client.life == Life::Lives
+            && let Some(frame) = client.core.make(seq)
+        {
+            let ms = self.random.pick(&[0, 0, 10, 100]);
+            self.after(ms, Moment::Alone { client: of, incarnation, seq, frame });
+        }
+    }
+
+    /// A large call goes on a stream of its own, if there is a connection; else the next one sends it. `seq`: it is reset if that
+    /// call is given up.
+    pub(super) fn send_alone(&mut self, of: usize, seq: Option<u64>, frame: Vec<u8>) {
+        let Some(at) = self.clients[of].connection else { return };
+        let number = self.connections[at].open(Stream { unseen: true, seq, ..Stream::default() });
+        self.put_up(at, number, frame);
+    }
+
+    /// A large call was given up: if it is being sent, its stream is reset, unless all of it has left.
+    pub(super) fn reset(&mut self, of: usize, seq: u64) {
+        self.clients[of].given_up.insert(seq);
+        let is_sent = self.random.percent(50);
+        let Some(at) = self.clients[of].connection.filter(|_| !is_sent) else { return };
+        let streams =
+            self.connections[at].streams.extract_if(.., |_, stream| stream.seq == Some(seq) && !stream.up.is_empty());
+        for (_, mut stream) in streams {
+            stream.lane.iter_mut().for_each(Lane::lose);
+        }
+    }
+
+    fn put_up(&mut self, at: usize, number: u64, bytes: Vec<u8>) {
+        for piece in self.pieces(bytes) {
+            let ms = self.delay();
+            let now_ms = self.now_ms;
+            let stream = self.connections[at].streams.get_mut(&number).expect("it is sent by a stream");
+            let at_ms = stream.up_at_ms.max(now_ms + ms);
+            stream.up_at_ms = at_ms;
+            stream.up.push_back(piece);
+            self.at(at_ms, Moment::Up(at, number));
+        }
     }
 
     /// Bytes that a client has appended go on their way, and what it owes is foreseen.
@@ -96,13 +178,7 @@ impl World {
         if bytes.is_empty() {
             return;
         }
-        for piece in self.pieces(bytes) {
-            let ms = self.delay();
-            let at_ms = self.connections[at].up_at_ms.max(self.now_ms + ms);
-            self.connections[at].up_at_ms = at_ms;
-            self.connections[at].up.push_back(piece);
-            self.at(at_ms, Moment::Up(at));
-        }
+        self.put_up(at, MAIN, bytes);
     }
 
     pub(super) fn owed(&mut self, of: usize, incarnation: u64) -> Verdict {
@@ -140,9 +216,9 @@ impl World {
         }
         let incarnation = self.clients[of].incarnation + 1;
         let mut client = self.newcomer(of, incarnation);
-        client.session = self.host.begin();
+        (client.session, client.secret) = self.host.begin();
         self.begun.push(client.session);
-        client.core = Session::new(LEASE_MS, client.clock_ms(self.now_ms));
+        client.core = Session::new(LEASE_MS, BULK_BYTES_MIN, client.clock_ms(self.now_ms));
         client.life = Life::Lives;
         let session = client.session;
         self.clients[of] = client;
@@ -160,18 +236,16 @@ impl World {
     fn connect(&mut self, of: usize) -> Option<usize> {
         let session = self.clients[of].session;
         let lane = self.host.lane(session)?;
+        self.live.push(self.connections.len());
         self.connections.push(Connection {
             client: of,
             session,
-            lane: Some(lane),
+            streams: BTreeMap::from([(MAIN, Stream { lane: Some(lane), ..Stream::default() })]),
+            stream_last: MAIN,
             is_plugged: false,
             was_plugged: false,
             is_silent: false,
-            up: VecDeque::new(),
-            down: VecDeque::new(),
-            seen: Vec::new(),
-            up_at_ms: 0,
-            down_at_ms: 0,
+            is_lost: false,
             left: None,
             held_until_ms: 0,
         });
@@ -181,8 +255,10 @@ impl World {
     fn plug(&mut self, of: usize, connection: usize) {
         self.connections[connection].is_plugged = true;
         self.connections[connection].was_plugged = true;
-        for _ in 0..self.connections[connection].down.len() {
-            self.after(0, Moment::Down(connection));
+        let waiting = self.connections[connection].streams.iter();
+        let waiting: Vec<_> = waiting.flat_map(|(&number, stream)| stream.down.iter().map(move |_| number)).collect();
+        for number in waiting {
+            self.after(0, Moment::Down(connection, number));
         }
         self.clients[of].connection = Some(connection);
         self.after(TICK_MS, Moment::Tick { client: of, connection });
@@ -203,7 +279,6 @@ impl World {
         let lost_ms = if is_late { late_ms + lost_ms } else { lost_ms };
         self.after(lost_ms, Moment::Lost(at));
         let client = &mut self.clients[of];
-        client.core.unplugged();
         client.out.clear();
         if client.life == Life::Lives {
             client.is_dialling = true;
@@ -235,33 +310,78 @@ impl World {
         if self.clients[of].incarnation != incarnation {
             return Ok(());
         }
-        let is_held = self.host.resume(self.clients[of].session);
-        let connection = if is_held { self.connect(of) } else { None };
+        let Client { session, secret, .. } = self.clients[of];
+        let is_claim = self.clients[of].inherited.is_some();
+        let next = self.host.resume(session, &secret);
+        if is_claim && next.is_some() {
+            self.begun.push(session);
+            self.oracle.claimed(session)?;
+            if self.host.resume(session, &secret).is_some() {
+                return Err(self.oracle.complain(None, format!("session {session}, a fork, was claimed twice")));
+            }
+        }
+        let connection = if next.is_some() { self.connect(of) } else { None };
+        let welcomed = connection.zip(next);
         let ms = if of == AUDITOR { 0 } else { self.delay() };
         if of != AUDITOR && self.is_troubled() && self.random.percent(15) {
             // The welcome is lost on its way.
-            if let Some(connection) = connection {
+            if let Some((connection, _)) = welcomed {
                 self.after(500, Moment::Lost(connection));
             }
             self.after(100 + ms, Moment::Dial { client: of, incarnation });
         } else {
-            self.after(ms, Moment::Welcome { client: of, incarnation, since_ms, connection });
+            self.after(ms, Moment::Welcome { client: of, incarnation, since_ms, welcomed });
         }
         Ok(())
     }
 
-    pub(super) fn welcome(&mut self, of: usize, incarnation: u64, since_ms: u64, connection: Option<usize>) -> Verdict {
+    pub(super) fn welcome(
+        &mut self,
+        of: usize,
+        incarnation: u64,
+        since_ms: u64,
+        welcomed: Option<(usize, Secret)>,
+    ) -> Verdict {
         let client = &mut self.clients[of];
         if client.incarnation != incarnation || client.life != Life::Lives {
             return Ok(());
         }
-        let Some(connection) = connection else { return self.over(of, "the session has ended") };
+        let Some((connection, secret)) = welcomed else { return self.over(of, "the session has ended") };
+        client.secret = secret;
         client.is_dialling = false;
         client.out.clear();
-        client.core.resume(since_ms, &mut client.out);
+        if let Some(inherited) = client.inherited.take() {
+            client.begin(inherited, Session::new(LEASE_MS, BULK_BYTES_MIN, since_ms));
+            self.oracle.note(None, || format!("client {of} begins, a fork, on connection {connection}"));
+            self.plug(of, connection);
+            for task in 0..TASKS {
+                let ms = self.random.below(50);
+                self.wake(of, task, ms);
+            }
+            return Ok(());
+        }
+        let large = client.core.resume(since_ms, &mut client.out);
         self.oracle.note(None, || format!("client {of} resumes on connection {connection}"));
         self.plug(of, connection);
+        for frame in large {
+            self.send_alone(of, None, frame);
+        }
         Ok(())
+    }
+
+    /// A session was forked: whoever is handed the fork begins to sign in with it, or never does.
+    pub(super) fn hand_on(&mut self, session: u64, secret: Secret, inherited: Inherited) {
+        if self.forks == FORKS_MAX || self.random.percent(20) {
+            return;
+        }
+        self.forks += 1;
+        let of = self.clients.len();
+        let mut child = self.newcomer(of, 0);
+        (child.session, child.secret, child.inherited) = (session, secret, Some(inherited));
+        (child.life, child.is_fork, child.is_dialling) = (Life::Lives, true, true);
+        self.clients.push(child);
+        let ms = self.random.pick(&[0, 10, 500, LEASE_MS, 3 * LEASE_MS]);
+        self.after(ms, Moment::Dial { client: of, incarnation: 0 });
     }
 
     /// A client learns that its session is over. After a while somebody else comes.
@@ -272,9 +392,11 @@ impl World {
         }
         client.core.end(cause);
         client.life = Life::Over;
-        let session = client.session;
+        let (session, is_unclaimed) = (client.session, client.inherited.is_some());
         self.oracle.note(None, || format!("client {of} is told that session {session} is over: {cause}"));
-        if !self.oracle.is_ended(session) {
+        // A fork is claimed once, even if the welcome is lost.
+        let is_lost_claim = is_unclaimed && self.oracle.is_claimed(session);
+        if !self.oracle.is_ended(session) && !is_lost_claim {
             return Err(self.oracle.complain(None, format!("client {of} was told that its living session is over")));
         }
         if of == AUDITOR {
@@ -297,6 +419,9 @@ impl World {
     }
 
     pub(super) fn replace(&mut self, of: usize) {
+        if self.clients[of].is_fork {
+            return;
+        }
         let ms = self.random.between(10, 3_000);
         self.after(ms, Moment::Join { client: of });
     }

@@ -3,10 +3,10 @@
 use steward_client::sim as client;
 use steward_objects::builtin;
 use steward_wire::value::token_of;
-use steward_wire::{Effect, Value};
+use steward_wire::{Effect, Ident, Token, Value};
 
 use super::{AUDITOR, Moment, World};
-use crate::client::{Held, Life, Op, Target, Wait};
+use crate::client::{Held, Inherited, Life, Op, Target, Wait};
 use crate::oracle::Verdict;
 use crate::script::encoded;
 
@@ -72,20 +72,50 @@ impl World {
                 let args = encoded(&[Value::Int(0), Value::Int(0)]);
                 let out = client.connection.is_some().then_some(&mut client.out);
                 let seq = client.core.create(out, owner, "Value", args, None);
-                client.tasks[task].wait = Some(Wait { seq, ident: 0, op: None, naming: None, is_make: true });
+                client.tasks[task].wait = Some(Wait { seq, is_make: true, ..Wait::default() });
                 self.send(of);
             }
-            Op::PutToken(shared) => {
-                let Some(own) = self.clients[of].tasks[task].own else {
+            Op::Fork => {
+                let is_room = self.is_troubled();
+                let client = &mut self.clients[of];
+                if !is_room {
+                    self.wake(of, task, 0);
+                    return Ok(());
+                }
+                let (known, owns) = (client.known.clone(), client.tasks.iter().map(|task| task.own).collect());
+                let inherited = Inherited { idents: Vec::new(), known, owns };
+                let out = client.connection.is_some().then_some(&mut client.out);
+                let seq = client.core.fork(out);
+                self.oracle.forks((client.session, seq), inherited.held());
+                client.tasks[task].wait = Some(Wait { seq, fork: Some(inherited), ..Wait::default() });
+                self.send(of);
+            }
+            Op::PutToken { shared, is_large, is_let_go } => {
+                let client = &mut self.clients[of];
+                let Some(own) = client.tasks[task].own else {
                     self.wake(of, task, 0);
                     return Ok(());
                 };
-                let token =
-                    steward_wire::Token { typeid: "Value".to_owned(), ident: steward_wire::Ident(own), address: None };
-                let (target, method, args) = (Target::Shared(shared), "put", vec![Value::Token(token)]);
-                self.clients[of].tasks[task].plan.push_front(Op::DropOwn);
-                let op = Op::Call { target, method, args, deadline_ms: None, is_guarded: false };
-                return self.take_step(of, task, op);
+                if !client.known.contains_key(&shared) {
+                    return self.name(of, task, shared, op);
+                }
+                let token = Token { typeid: "Value".to_owned(), ident: Ident(own), address: None };
+                let item = match is_large {
+                    true => Value::Tuple(vec![Value::Token(token), Value::Bytes(vec![7; 900])]),
+                    false => Value::Token(token),
+                };
+                if !is_let_go {
+                    client.tasks[task].plan.push_front(Op::DropOwn);
+                }
+                let (target, method, args) = (Target::Shared(shared), "put", vec![item]);
+                self.take_step(of, task, Op::Call { target, method, args, deadline_ms: None, is_guarded: false })?;
+                if is_let_go {
+                    // The call that names it is on its way.
+                    let client = &mut self.clients[of];
+                    client.tasks[task].own = None;
+                    client.core.let_go(own);
+                    self.send(of);
+                }
             }
             Op::Call { target, method, ref args, deadline_ms, is_guarded } => {
                 let (ident, typeid) = match target {
@@ -123,11 +153,16 @@ impl World {
                 let call = client::Call { ident, owner, method, args, deadline_ms, guard, may_park };
                 let out = client.connection.is_some().then_some(&mut client.out);
                 let seq = client.core.call(out, call);
+                let is_large = client.core.is_unmade(seq);
                 self.send(of);
                 let client = &mut self.clients[of];
                 let incarnation = client.incarnation;
-                client.tasks[task].wait = Some(Wait { seq, ident, op: Some(op), naming: None, is_make: false });
-                if may_park && of != AUDITOR && self.random.percent(self.troubles.abandon) {
+                client.tasks[task].wait = Some(Wait { seq, ident, op: Some(op), ..Wait::default() });
+                if is_large {
+                    let ms = self.random.pick(&[0, 0, 1, 20]);
+                    self.after(ms, Moment::Made { client: of, incarnation, seq });
+                }
+                if (may_park || is_large) && of != AUDITOR && self.random.percent(self.troubles.abandon) {
                     let ms = self.random.pick(&[1, 10, 100, 1_000, 4_000]);
                     self.after(ms, Moment::Abandon { client: of, incarnation, task, seq });
                 }
@@ -144,7 +179,7 @@ impl World {
         client.tasks[task].plan.push_front(then);
         let out = client.connection.is_some().then_some(&mut client.out);
         let seq = client.core.create(out, task as u64 + 1, object.typeid, encoded(&args), Some(object.name));
-        client.tasks[task].wait = Some(Wait { seq, ident: 0, op: None, naming: Some(shared), is_make: false });
+        client.tasks[task].wait = Some(Wait { seq, naming: Some(shared), ..Wait::default() });
         self.send(of);
         Ok(())
     }
@@ -160,6 +195,7 @@ impl World {
         let out = client.connection.is_some().then_some(&mut client.out);
         client.core.abandon(seq, wait.ident, task as u64 + 1, out);
         self.send(of);
+        self.reset(of, seq);
         self.wind_up(of, task);
         Ok(())
     }
@@ -181,11 +217,23 @@ impl World {
         if client.life != Life::Lives {
             return Ok(());
         }
-        let Some(wait) = client.tasks[task].wait.clone() else { return Ok(()) };
-        let Some(fetched) = client.core.fetch(wait.seq) else { return Ok(()) };
-        let Ok(reply) = fetched else { return Ok(()) };
-        client.tasks[task].wait = None;
+        let Some(wait) = &client.tasks[task].wait else { return Ok(()) };
+        let Some(Ok(reply)) = client.core.fetch(wait.seq) else { return Ok(()) };
+        let Some(wait) = client.tasks[task].wait.take() else { return Ok(()) };
         let key = (client.session, wait.seq);
+        if let Some(mut inherited) = wait.fork {
+            let forked = client::forked(&reply.payload).ok().filter(|_| reply.effect == Effect::Returned);
+            let Some((child, secret, idents)) = forked else {
+                let what = format!("a session was not forked: {:?} {:?}", reply.effect, Value::decode(&reply.payload));
+                return Err(self.oracle.complain(None, what));
+            };
+            self.oracle.forked(key, child, &idents)?;
+            inherited.idents = idents;
+            self.hand_on(child, secret, inherited);
+            self.send(of);
+            self.wake(of, task, 0);
+            return Ok(());
+        }
         if wait.naming.is_some() || wait.is_make {
             let token = token_of(&reply.payload).filter(|_| reply.effect == Effect::Returned);
             let Some(ident) = token.map(|token| token.ident.0) else {
