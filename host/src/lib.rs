@@ -34,6 +34,6 @@ pub use counters::Counters;
 pub use host::{Config, Host, StartError, TenantConfig};
 pub use limits::Limits;
 pub use plugins::{InstallError, InstallOptions, LazyGuests};
-pub use registry::{Constructor, PluginReport, RegisterError, Registered, Registration, Source};
+pub use registry::{Constructor, PluginReport, RegisterError, Registered, Registration, Source, TYPEID_BYTES_MAX};
 pub use steward_wire::auth::AuthKey;
 pub use tenant::{Key, Role};

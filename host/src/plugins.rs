@@ -15,7 +15,7 @@ use steward_wire::{Fault, frame, value};
 use crate::budget::{Budget, Charge};
 use crate::cell::{Answer, ReplyTo};
 use crate::guest::{GuestConfig, GuestError, Guests, Isolation, LoadOptions, Plugin};
-use crate::registry::{PluginReport, RegisterError, Registered, Registration, Source};
+use crate::registry::{self, PluginReport, RegisterError, Registered, Registration, Source};
 use crate::session::Session;
 use crate::tenant::Tenant;
 
@@ -93,7 +93,9 @@ impl InstallError {
             Self::WhichType(_) => "ValueError",
             Self::Guest(_) => "BadPlugin",
             Self::Register(RegisterError::Taken(_)) => "Taken",
-            Self::Register(RegisterError::Unknown(_) | RegisterError::UnknownSource(_)) => "UnknownType",
+            Self::Register(
+                RegisterError::Unknown(_) | RegisterError::UnknownSource(_) | RegisterError::NotOffered { .. },
+            ) => "UnknownType",
             Self::Register(_) => "BadRegistration",
         };
         let fault = Fault::refused(kind, self.to_string());
@@ -121,12 +123,10 @@ pub(crate) fn install(
 ) -> Result<Vec<Registered>, InstallError> {
     // What memory its objects have was decided when it was loaded.
     let InstallOptions { typeid, name, exposed, replaces, memory_bytes: _, isolation } = options;
-    let offered = plugin.types().iter().map(|offered| &offered.info().typeid);
-    let chosen: Vec<&String> =
-        offered.filter(|offered| typeid.as_ref().is_none_or(|typeid| typeid == *offered)).collect();
-    if let ([], Some(typeid)) = (&chosen[..], typeid) {
-        return Err(RegisterError::UnknownSource(typeid).into());
-    }
+    let chosen: Vec<&String> = match typeid {
+        Some(typeid) => vec![&registry::offered(plugin, &typeid)?.info().typeid],
+        None => plugin.types().iter().map(|offered| &offered.info().typeid).collect(),
+    };
     if chosen.len() > 1 && (name.is_some() || exposed.is_some()) {
         let all: Vec<_> = chosen.iter().map(|typeid| typeid.as_str()).collect();
         return Err(InstallError::WhichType(all.join(", ")));

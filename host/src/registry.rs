@@ -79,6 +79,14 @@ pub enum RegisterError {
     /// The source does not exist.
     #[error("no type `{0}` to register: built in are {known}", known = builtin_names())]
     UnknownSource(String),
+    /// The plugin does not offer the type.
+    #[error("the plugin has no type `{typeid}`: it has {known}")]
+    NotOffered {
+        /// The type.
+        typeid: String,
+        /// Those it has.
+        known: String,
+    },
     /// `exposed` or `method_to_typeid` names a method that the type lacks.
     #[error("typeid `{typeid}` has no method `{method}`: it has {known}")]
     UnknownMethod {
@@ -90,7 +98,7 @@ pub enum RegisterError {
         known: String,
     },
     /// The name is empty, too long or not a name.
-    #[error("`{0}` is not a name for a type: 1 to 64 letters, digits, `_`, `.`, `-`")]
+    #[error("`{0}` is not a name for a type: 1 to {TYPEID_BYTES_MAX} letters, digits, `_`, `.`, `-`")]
     BadName(String),
     /// The name is taken.
     #[error("typeid `{0}` is registered already")]
@@ -111,6 +119,9 @@ pub enum RegisterError {
     #[error(transparent)]
     Release(#[from] ReleaseError),
 }
+
+/// Bytes of a type's name.
+pub const TYPEID_BYTES_MAX: usize = 64;
 
 /// Names that a tenant's types may have had.
 const TYPES_MAX: usize = 1_000;
@@ -222,8 +233,7 @@ impl Type {
                 (builtin.info(), Origin::Builtin(builtin), methods)
             }
             Source::Plugin { plugin, typeid: name } => {
-                let offered = plugin.types().iter().find(|offered| offered.info().typeid == name);
-                let offered = offered.ok_or(RegisterError::UnknownSource(name))?.clone();
+                let offered = Arc::clone(offered(&plugin, &name)?);
                 let releases = Releases::after(earlier, offered, isolation.unwrap_or_default())?;
                 (releases.newest().info().clone(), Origin::Plugin(releases), Vec::new())
             }
@@ -446,12 +456,12 @@ impl Registry {
             let Some(known) = state.types.get(&registration.typeid) else {
                 state.check(registration)?;
                 let isolation = registration.isolation.unwrap_or_default();
-                offered(registration)?.may_be(isolation)?;
+                of_plugin(registration)?.may_be(isolation)?;
                 continue;
             };
             match &known.origin {
                 _ if !replaces => return Err(RegisterError::Taken(registration.typeid.clone())),
-                Origin::Plugin(releases) => releases.check(offered(registration)?, registration.isolation)?,
+                Origin::Plugin(releases) => releases.check(of_plugin(registration)?, registration.isolation)?,
                 _ => return Err(RegisterError::NotAPlugins(registration.typeid.clone())),
             }
         }
@@ -492,12 +502,20 @@ impl Registry {
 }
 
 /// The plugin's type of a registration.
-fn offered(registration: &Registration) -> Result<&Arc<PluginType>, RegisterError> {
-    let unknown = |name: &str| RegisterError::UnknownSource(name.to_owned());
+fn of_plugin(registration: &Registration) -> Result<&Arc<PluginType>, RegisterError> {
     let Source::Plugin { plugin, typeid } = &registration.source else {
         return Err(RegisterError::NotAPlugins(registration.typeid.clone()));
     };
-    plugin.types().iter().find(|offered| offered.info().typeid == *typeid).ok_or_else(|| unknown(typeid))
+    offered(plugin, typeid)
+}
+
+/// A plugin's type.
+pub(crate) fn offered<'a>(plugin: &'a Plugin, typeid: &str) -> Result<&'a Arc<PluginType>, RegisterError> {
+    let types = plugin.types();
+    types.iter().find(|offered| offered.info().typeid == typeid).ok_or_else(|| {
+        let known: Vec<_> = types.iter().map(|offered| &*offered.info().typeid).collect();
+        RegisterError::NotOffered { typeid: typeid.to_owned(), known: known.join(", ") }
+    })
 }
 
 impl State {
@@ -505,7 +523,7 @@ impl State {
     fn check(&self, registration: &Registration) -> Result<(), RegisterError> {
         let typeid = &registration.typeid;
         let legal = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-');
-        if typeid.is_empty() || typeid.len() > 64 || !typeid.chars().all(legal) {
+        if typeid.is_empty() || typeid.len() > TYPEID_BYTES_MAX || !typeid.chars().all(legal) {
             return Err(RegisterError::BadName(typeid.clone()));
         }
         if self.types.contains_key(typeid) {
@@ -529,7 +547,7 @@ impl State {
 
     /// Registers a plugin's type, or makes it the newest version of the one that has its name.
     fn install(&mut self, registration: Registration) -> Result<Registered, RegisterError> {
-        let offered = offered(&registration)?.clone();
+        let offered = Arc::clone(of_plugin(&registration)?);
         let (typeid, to) = (registration.typeid.clone(), offered.version().to_owned());
         let Some(kind) = self.types.get(&typeid) else {
             self.register(registration)?;

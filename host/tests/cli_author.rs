@@ -173,6 +173,98 @@ fn plugin_in_go_is_written_built_tested_checked_and_tried() {
     journey("go");
 }
 
+/// A method of each language that returns a new object: one of the plugin's own type, and one of a type that is the host's.
+#[test]
+fn method_returns_a_new_object() {
+    let author = Author::new();
+    let languages = [
+        (
+            "rust",
+            "src/lib.rs",
+            "    /// Gives a place back.",
+            "    /// As many places once more.
+    #[method(returns = \"Alcove\")]
+    pub fn again(&mut self) -> u32 {
+        self.places
+    }
+
+    /// A line of that length.
+    #[method(returns = \"Queue\")]
+    pub fn line(&self, n: u32) -> u32 {
+        n
+    }
+
+",
+        ),
+        (
+            "c",
+            "alcove.c",
+            "ST_METHOD(Alcove, leave",
+            "ST_METHOD(Alcove, again, \"again() => Alcove\", 0, \"As many places once more.\") {
+    return st_return_u64(call, self->places);
+}
+
+ST_METHOD(Alcove, line, \"line(n: int) => Queue\", ST_READ, \"A line of that length.\") {
+    (void)self;
+    return st_return_i64(call, st_i64(call, \"n\"));
+}
+
+",
+        ),
+        (
+            "go",
+            "main.go",
+            "// Gives a place back.",
+            "// As many places once more.
+func (t *Alcove) Again() uint32 { return t.Places }
+
+// A line of that length.
+func (t *Alcove) Line(n int) int { return n }
+
+",
+        ),
+    ];
+    for (lang, file, before, methods) in languages {
+        author.done(&["new", "--lang", lang, "alcove", lang], "");
+        let file = author.0.path().join(lang).join(file);
+        let source = std::fs::read_to_string(&file).unwrap();
+        let source = source.replacen(before, &format!("{methods}{before}"), 1);
+        // Where methods are listed, these are listed, too.
+        let source = source.replace("enter_timeout, leave", "enter_timeout, again, line, leave").replace(
+            "\t\tguest.Read(\"Free\"),\n",
+            "\t\tguest.Read(\"Free\"),\n\t\tguest.Method(\"Again\", guest.Returns(\"Alcove\")),\n\
+             \t\tguest.Read(\"Line\", guest.Returns(\"Queue\")),\n",
+        );
+        std::fs::write(&file, source).unwrap();
+        author.done(&["build", lang, "--fetch", "-o", "alcove.wasm"], "");
+        let shown = author.done(
+            &["run", "alcove.wasm"],
+            "a = Alcove(3)\na.enter()\nb = a.again()\nb.free()\na.free()\na.line(2)\nhelp a.again\n",
+        );
+        let expected = "> a = Alcove(3)\n> a.enter()\nTrue\n> b = a.again()\n<Alcove#2>\n> b.free()\n3\n> a.free()\n2\n> a.line(2)\n\
+                        refused: UnknownType: there are only the plugin's types here: a host would make a `Queue`\n\
+                        > help a.again\nagain() -> Alcove\nAs many places once more.\n";
+        assert_eq!(shown, expected, "{lang}");
+        let host = author.0.serve(&["--plugin", author.0.path().join("alcove.wasm").to_str().unwrap()]);
+        let made = author.done(&["call", "Alcove/a", "line", "2", "--json"], "");
+        assert!(made.starts_with("{\"$ref\":\"Queue#"), "{lang}: {made}");
+        let made = author.done(&["call", "Alcove/a", "again", "--json"], "");
+        assert!(made.starts_with("{\"$ref\":\"Alcove#"), "{lang}: {made}");
+        drop(host);
+    }
+}
+
+/// What the SDK's macros write stands in the author's source, and means the SDK's own all the same.
+#[test]
+fn types_in_rust_may_be_called_as_what_macros_write() {
+    let author = Author::new();
+    for name in ["vec", "types", "component"] {
+        author.done(&["new", "--lang", "rust", name], "");
+        author.done(&["build", name, "--fetch"], "");
+        author.done(&["test", name], "");
+    }
+}
+
 #[test]
 fn upgrade_is_safe_or_breaking_or_impossible() {
     let author = Author::new();
@@ -206,10 +298,43 @@ fn project_in_no_language_and_mistakes_in_one_are_told() {
     let author = Author::new();
     author.0.fails(&["build", author.0.path().to_str().unwrap()], 2, "no Cargo.toml, no go.mod and no .c file");
     author.0.fails(&["new", "--lang", "rust", "Not A Name"], 2, "is no name for a project");
+    author.0.fails(&["new", "--lang", "rust", "Rate_Limiter"], 2, "fix: call it `rate-limiter`");
+    author.0.fails(&["new", "--lang", "go", "new"], 2, "a type in go cannot be called `New`");
     author.0.fails(&["new", "--lang", "rust", "queue"], 2, "`Queue` is a built-in type");
     author.0.fails(&["new", "--lang", "cobol", "x"], 2, "known are rust, c, go");
     author.done(&["new", "--lang", "c", "flap"], "");
     assert_eq!(author.run(author.0.path(), &["new", "--lang", "c", "flap"], "").status, 2, "it is there already");
+    std::fs::remove_dir_all(author.0.path().join("flap/test")).unwrap();
+    let ran = author.run(author.0.path(), &["test", "flap"], "");
+    assert_eq!((ran.status, ran.stderr.contains("no tests: no .c file in")), (0, true), "{ran:?}");
+    // Nothing listens there.
+    let mut offline = author.0.command(&["build", "flap", "--fetch"]);
+    offline.current_dir(author.0.path()).env("PATH", "").env("https_proxy", "http://127.0.0.1:9");
+    let output = offline.env("XDG_CACHE_HOME", author.0.path().join("empty")).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("error: cannot fetch https://") && said.contains("fix: try again, or put zig"), "{said}");
+    let long = "Hatch".repeat(13);
+    let source = std::fs::read_to_string(author.0.path().join("flap/flap.c")).unwrap();
+    std::fs::write(
+        author.0.path().join("flap/flap.c"),
+        source.replace("\"Flap(places", &format!("\"Flap as {long}(places")),
+    )
+    .unwrap();
+    author.done(&["build", "flap", "--fetch"], "");
+    let ran = author.run(author.0.path(), &["check", "flap/flap.wasm"], "");
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.stdout.contains("is 65 bytes, limit is 64: a host registers it only under another"), "{ran:?}");
+    let asks = source.replace("self->taken++", "self->taken += (uint32_t)time(NULL)");
+    std::fs::write(author.0.path().join("flap/flap.c"), format!("#include <time.h>\n{asks}")).unwrap();
+    let ran = author.run(author.0.path(), &["build", "flap", "--fetch"], "");
+    assert_eq!(ran.status, 3, "{ran:?}");
+    assert!(ran.stderr.contains("it asks the system for `clock_time_get`, and plugins have none"), "{ran:?}");
+    author.done(&["new", "--lang", "rust", "chute"], "");
+    std::fs::write(author.0.path().join("chute/src/lib.rs"), "pub fn leave() {}\n").unwrap();
+    let ran = author.run(author.0.path(), &["build", "chute", "--fetch"], "");
+    assert_eq!(ran.status, 3, "{ran:?}");
+    assert!(ran.stderr.contains("it offers no types: `steward_guest::export!(Type);`"), "{ran:?}");
     std::fs::write(author.0.path().join("flap/flap.c"), "int main(void) { return nothing; }").unwrap();
     let ran = author.run(author.0.path(), &["build", "flap", "--fetch"], "");
     assert_eq!(ran.status, 1, "{ran:?}");

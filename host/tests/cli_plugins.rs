@@ -20,6 +20,23 @@ fn file_that_is_no_plugin_is_a_finding() {
     let report: serde_json::Value = serde_json::from_str(&home.run(&["check", file, "--json"]).stdout).unwrap();
     assert_eq!(report["findings"].as_array().unwrap().len(), 1, "{report}");
     home.fails(&["check", "/nowhere.wasm"], 2, "cannot read plugin /nowhere.wasm");
+    let mut later = include_bytes!("guest/frozen/hyperloglog-0.1.0.wasm").to_vec();
+    let places: Vec<_> = (0..later.len() - 6).filter(|at| later[*at..].starts_with(b"@0.1.0")).collect();
+    places.into_iter().for_each(|at| later[at + 1..at + 6].copy_from_slice(b"0.2.0"));
+    std::fs::write(home.path().join("later.wasm"), later).unwrap();
+    let ran = home.run(&["check", home.path().join("later.wasm").to_str().unwrap()]);
+    assert_eq!(ran.stdout.matches("plugin was built for world 0.2, this host serves 0.1").count(), 1, "{ran:?}");
+    for (bytes, what) in [
+        (&b""[..], "it is empty"),
+        (b"#!/bin/sh", "it is no WebAssembly"),
+        (b"\0asm\x01\0\0\0", "it is a core module of WebAssembly, and no component"),
+    ] {
+        let other = home.path().join("other.wasm");
+        std::fs::write(&other, bytes).unwrap();
+        let ran = home.run(&["check", other.to_str().unwrap()]);
+        assert_eq!(ran.status, 1, "{ran:?}");
+        assert!(ran.stdout.ends_with(&format!("finding: not a plugin: {what}\n")), "{ran:?}");
+    }
     home.fails(&["serve", "--plugin", file], 3, "steward check");
 }
 
@@ -37,6 +54,9 @@ fn plugin_is_registered_replaced_and_removed_while_the_host_runs() {
     home.done(&["call", "Changeling/sum", "add", "4"]);
     home.done(&["call", "Stone/stone", "count"]);
     home.fails(&["register", second], 3, "add --replace");
+    home.fails(&["register", second, "--type", "Stoan"], 3, "the plugin has no type `Stoan`: it has Changeling, Stone");
+    home.fails(&["unregister", "Ston"], 3, "did you mean `Stone`?");
+    home.fails(&["unregister", "Gravel"], 3, "`steward plugins` lists those there are");
     let told = home.done(&["register", second, "--replace"]);
     let expected = "Changeling 1.0.7001 → 2.0.7001: 1 object will move\n\
                     Stone 1.0.7001 → 2.0.7001: 0 objects will move, 1 object will stay, which cannot be saved and loaded\n";
@@ -155,6 +175,36 @@ fn component(name: &str) -> std::path::PathBuf {
     let path = target.join("plugins").join(name).with_extension("wasm");
     assert!(path.exists(), "{}: run `cargo xtask plugins` first", path.display());
     path
+}
+
+/// Each plugin of this checkout has a page, which the gallery leads to and which names what clients can call.
+#[test]
+fn every_plugin_has_its_page() {
+    let home = Home::new();
+    let plugins = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
+    let gallery = std::fs::read_to_string(plugins.join("README.md")).unwrap();
+    let folders = plugins.read_dir().unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+    let mut pages = 0;
+    for folder in folders {
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let page = std::fs::read_to_string(folder.join("README.md")).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(gallery.contains(&format!("[`{name}`]({name})")), "the gallery leads to {name}");
+        pages += 1;
+        // What Go's make is compiled too long for a look at names.
+        if folder.join("go.mod").exists() {
+            continue;
+        }
+        let report = home.done(&["check", component(name).to_str().unwrap(), "--json"]);
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        for offered in report["types"].as_array().unwrap() {
+            assert!(page.contains(offered["typeid"].as_str().unwrap()), "{name}: {offered}");
+            let methods = offered["methods"].as_array().unwrap().iter().map(|method| method["name"].as_str().unwrap());
+            for method in methods.filter(|method| !method.starts_with("__")) {
+                assert!(page.contains(&format!("`{method}(")), "the page of {name} has no `{method}`");
+            }
+        }
+    }
+    assert!(pages >= 7, "{pages}");
 }
 
 #[test]

@@ -141,7 +141,8 @@ impl Work {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = toolchains.dir.join(format!("c.{}.{number}", std::process::id()));
-        fs::create_dir_all(&folder).map_err(io("cannot make a folder"))?;
+        fs::create_dir_all(&folder)
+            .map_err(|cause| BuildError::io(format!("cannot make {}", folder.display()), cause))?;
         // Compilers name files of their own after it.
         Ok(Self(folder.canonicalize().map_err(io("cannot find the folder"))?))
     }

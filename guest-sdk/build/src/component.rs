@@ -17,6 +17,13 @@ const SECTION: &str = "steward";
 /// # Errors
 /// [`BuildError::Component`].
 pub fn wrap(module: &[u8], adapter: Option<(&str, &[u8])>) -> Result<Vec<u8>, BuildError> {
+    let asked = asked_of_a_system(module).map_err(|error| BuildError::Component(error.to_string()))?;
+    if adapter.is_none() && !asked.is_empty() {
+        return Err(BuildError::Component(format!(
+            "it asks the system for {}, and plugins have none: time and chance come from the SDK",
+            asked.join(", ")
+        )));
+    }
     let mut encoder = ComponentEncoder::default();
     encoder.validate(true);
     let encoded = encoder.module(module).and_then(|encoder| match adapter {
@@ -24,6 +31,22 @@ pub fn wrap(module: &[u8], adapter: Option<(&str, &[u8])>) -> Result<Vec<u8>, Bu
         None => Ok(encoder),
     });
     encoded.and_then(ComponentEncoder::encode).map_err(|error| BuildError::Component(format!("{error:#}")))
+}
+
+/// Names of the functions that a module wants of a system: `clock_time_get`, for a libc's `time()`.
+fn asked_of_a_system(module: &[u8]) -> Result<Vec<String>, wasmparser::BinaryReaderError> {
+    let mut names = Vec::new();
+    for payload in Parser::new(0).parse_all(module) {
+        if let Payload::ImportSection(imports) = payload? {
+            for import in imports.into_imports() {
+                let import = import?;
+                if import.module.starts_with("wasi") {
+                    names.push(format!("`{}`", import.name));
+                }
+            }
+        }
+    }
+    Ok(names)
 }
 
 /// Appends the custom section that says what made a component, unless a module inside of it says so already.
@@ -82,14 +105,23 @@ fn minor(version: &str) -> &str {
     version.rsplit_once('.').map_or(version, |(minor, _)| minor)
 }
 
+/// What bytes are that do not begin as a component does.
+pub fn no_component(bytes: &[u8]) -> Option<&'static str> {
+    match () {
+        () if Parser::is_component(bytes) => None,
+        () if Parser::is_core_wasm(bytes) => Some("a core module of WebAssembly, and no component"),
+        () if bytes.is_empty() => Some("empty"),
+        () => Some("no WebAssembly"),
+    }
+}
+
 /// Looks at a component.
 ///
 /// # Errors
 /// [`BuildError::Component`] if it is none.
 pub fn inspect(component: &[u8]) -> Result<Made, BuildError> {
     let broken = |error: wasmparser::BinaryReaderError| BuildError::Component(error.to_string());
-    if !Parser::is_component(component) {
-        let what = if Parser::is_core_wasm(component) { "a core module and no component" } else { "no WebAssembly" };
+    if let Some(what) = no_component(component) {
         return Err(BuildError::Component(format!("it is {what}")));
     }
     let mut made = Made::default();

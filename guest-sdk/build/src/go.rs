@@ -34,7 +34,7 @@ pub fn is_project(folder: &Path) -> bool {
 /// [`BuildError::Missing`] without Go, [`BuildError::Compile`] for what does not compile, [`BuildError::Component`] for what is no plugin.
 pub fn build(folder: &Path, work: &Path, toolchains: &Toolchains) -> Result<Vec<u8>, BuildError> {
     let go = Go(toolchains.go()?.program);
-    fs::create_dir_all(work).map_err(io("making a folder"))?;
+    fs::create_dir_all(work).map_err(|cause| BuildError::io(format!("cannot make {}", work.display()), cause))?;
     let [folder, work] = [folder, work].map(|path| path.canonicalize().map_err(io("looking for the project")));
     let (folder, work) = (folder?, work?);
 

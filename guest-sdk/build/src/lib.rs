@@ -19,8 +19,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use component::{Made, inspect, stamp, wrap};
-pub use new::{NewError, new, typeid};
+pub use component::{Made, inspect, no_component, stamp, wrap};
+pub use new::{NewError, near_name, new, typeid};
 pub use rust::ensure_target;
 pub use sdk::{SdkState, sdk_state, unpack_sdk};
 pub use toolchains::{Found, Toolchains};
@@ -93,6 +93,16 @@ pub enum BuildError {
         /// What was looked for: `Go 1.24 or later`.
         what: String,
         /// A command that helps.
+        fix: String,
+    },
+    /// A toolchain could not be fetched.
+    #[error("cannot fetch {url}: {cause}\n  fix: {fix}")]
+    Fetch {
+        /// Where it is.
+        url: String,
+        /// What came in the way.
+        cause: io::Error,
+        /// What to do instead.
         fix: String,
     },
     /// The compiler has refused; it has said why itself, on standard error.
@@ -186,11 +196,18 @@ pub fn test(folder: &Path, toolchains: &Toolchains) -> Result<(), BuildError> {
         Language::Go => go::test(folder, toolchains),
         Language::C => {
             let tests = folder.join("test");
-            let entries =
-                tests.read_dir().map_err(|cause| BuildError::io(format!("cannot read {}", tests.display()), cause))?;
-            let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+            let entries = match tests.read_dir() {
+                Ok(entries) => Some(entries),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(cause) => return Err(BuildError::io(format!("cannot read {}", tests.display()), cause)),
+            };
+            let mut files: Vec<_> = entries.into_iter().flatten().flatten().map(|entry| entry.path()).collect();
             files.retain(|file| file.extension().is_some_and(|extension| extension == "c"));
             files.sort();
+            if files.is_empty() {
+                // As with cargo and Go, that is no failure; but silence would pass for tests that did.
+                (toolchains.say)(&format!("no tests: no .c file in {}", tests.display()));
+            }
             files.iter().try_for_each(|test| c::test(folder, test, toolchains))
         }
     }

@@ -31,12 +31,27 @@ const GO: Template = &[
     (".gitignore", include_str!("../templates/go/gitignore")),
 ];
 
+/// Bytes of a project's name.
+const NAME_BYTES_MAX: usize = 64;
+
 /// Why there is no new project.
 #[derive(Debug, thiserror::Error)]
 pub enum NewError {
-    /// It names nothing in some language.
-    #[error("`{0}` is no name for a project: small letters, digits and `-`, the first one a letter")]
+    /// It is no name.
+    #[error(
+        "`{0}` is no name for a project: at most {NAME_BYTES_MAX} small letters, digits and single `-` between them, the first one a letter"
+    )]
     Name(String),
+    /// The language needs the name itself.
+    #[error("a type in {language} cannot be called `{typeid}`, as that of `{name}` would be")]
+    Word {
+        /// The project's name.
+        name: String,
+        /// What its type would be called.
+        typeid: String,
+        /// Its language.
+        language: Language,
+    },
     /// There is something already.
     #[error("{} is there already, and not empty", .0.display())]
     Exists(PathBuf),
@@ -65,6 +80,9 @@ pub enum NewError {
 /// [`NewError`]; the checks come before anything is written.
 pub fn new(folder: &Path, name: &str, language: Language, force: bool) -> Result<Vec<PathBuf>, NewError> {
     let typeid = typeid(name).ok_or_else(|| NewError::Name(name.to_owned()))?;
+    if words(language).contains(&&*typeid) {
+        return Err(NewError::Word { name: name.to_owned(), typeid, language });
+    }
     let template = match language {
         Language::Rust => RUST,
         Language::C => C,
@@ -101,6 +119,31 @@ pub fn new(folder: &Path, name: &str, language: Language, force: bool) -> Result
     Ok(differing.into_iter().map(|(_, kept)| kept).collect())
 }
 
+/// What the sources of a new project, or the language, mean something else by.
+fn words(language: Language) -> &'static [&'static str] {
+    match language {
+        Language::Rust => &["Self", "Result", "Harness"],
+        Language::C => &[],
+        Language::Go => &["New"],
+    }
+}
+
+/// The name nearest to a text that is none: `Rate_Limiter`, `rate-limiter`.
+pub fn near_name(text: &str) -> Option<String> {
+    let mut near = String::new();
+    for char in text.trim().chars() {
+        match char {
+            // A capital begins a word.
+            'A'..='Z' if near.ends_with(|before: char| before.is_ascii_lowercase()) => near.extend(['-', char]),
+            'a'..='z' | 'A'..='Z' | '0'..='9' => near.push(char),
+            _ if near.ends_with('-') => {}
+            _ => near.push('-'),
+        }
+    }
+    let near = near.trim_matches('-').to_ascii_lowercase();
+    typeid(&near).map(|_| near)
+}
+
 fn kept_as(path: &Path) -> PathBuf {
     let mut kept = path.as_os_str().to_owned();
     kept.push(".orig");
@@ -112,7 +155,7 @@ pub fn typeid(name: &str) -> Option<String> {
     let mut chars = name.chars();
     let named = chars.next().is_some_and(|first| first.is_ascii_lowercase())
         && chars.all(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '-')
-        && name.len() <= 64
+        && name.len() <= NAME_BYTES_MAX
         && !name.ends_with('-')
         && !name.contains("--");
     named.then(|| {
@@ -133,6 +176,28 @@ mod tests {
         for name in ["", "-a", "a-", "a--b", "Limiter", "a_b", "2x", "a/b", "ä"] {
             assert_eq!(typeid(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn name_nearest_to_one_that_is_none_is_one() {
+        for (text, near) in [("Limiter", "limiter"), ("rate_limiter", "rate-limiter"), ("RateLimiter ", "rate-limiter")]
+        {
+            assert_eq!(near_name(text).as_deref(), Some(near), "{text}");
+        }
+        for text in ["", "7", "-", "é", &"x".repeat(65)] {
+            assert_eq!(near_name(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn type_is_not_called_as_a_word_that_its_source_needs() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, language) in [("self", Language::Rust), ("result", Language::Rust), ("new", Language::Go)] {
+            let refused = new(&dir.path().join(name), name, language, false);
+            assert!(matches!(refused, Err(NewError::Word { .. })), "{refused:?}");
+            assert!(!dir.path().join(name).exists());
+        }
+        new(&dir.path().join("new"), "new", Language::C, false).unwrap();
     }
 
     #[test]

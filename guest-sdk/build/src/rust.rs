@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::{BuildError, Profile, Toolchains, wrap};
+use crate::{BuildError, Profile, Toolchains, inspect, wrap};
 
 /// What guests are compiled for: WebAssembly without a system, so that a component imports only what the world lends.
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -47,7 +47,12 @@ pub(crate) fn build(folder: &Path, toolchains: &Toolchains, profile: Profile) ->
         .ok_or_else(|| BuildError::Component("cargo has built no module: a plugin is a library".into()))?;
     let bytes =
         fs::read(&module).map_err(|cause| BuildError::io(format!("cannot read {}", module.display()), cause))?;
-    wrap(&bytes, None)
+    let component = wrap(&bytes, None)?;
+    if inspect(&component)?.exported_world().is_none() {
+        let what = "it offers no types: `steward_guest::export!(Type);` makes a plugin of a library";
+        return Err(BuildError::Component(what.into()));
+    }
+    Ok(component)
 }
 
 /// Runs the tests of the project in a folder, natively.

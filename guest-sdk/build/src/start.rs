@@ -11,7 +11,7 @@ use wasm_encoder::reencode::{Reencode as _, RoundtripReencoder};
 use wasm_encoder::{
     ConstExpr, DataSection, ExportKind, ExportSection, GlobalSection, MemorySection, MemoryType, Module, RawSection,
 };
-use wasmi::{Caller, CompilationMode, Config, Engine, ExternType, Instance, Linker, Memory, Store, Val};
+use wasmi::{Caller, CompilationMode, Config, Engine, ExternType, Instance, Linker, Memory, Store, TrapCode, Val};
 use wasmparser::{DataKind, Operator, Parser, Payload, TypeRef};
 
 use crate::BuildError;
@@ -102,7 +102,10 @@ fn run(
     let adapter_instance = linker.instantiate_and_start(&mut store, &compiled_adapter)?;
     *store.data_mut() = Lent { adapter: Some(adapter_instance), memory: Some(memory) };
     for start in STARTS.iter().filter_map(|name| instance.get_func(&store, name)).collect::<Vec<_>>() {
-        start.call(&mut store, &[], &mut [])?;
+        start.call(&mut store, &[], &mut []).map_err(|error| match error.as_trap_code() {
+            Some(TrapCode::OutOfFuel) => "it does not end within some ten seconds".into(),
+            _ => Box::<dyn Error>::from(error),
+        })?;
     }
     Ok(Started {
         module: globals.frozen(module, &instance, &store, Some(memory.data(&store)))?,
@@ -373,7 +376,7 @@ mod tests {
     #[test]
     fn start_that_does_not_end_well_is_said() {
         refused(r#"(func (export "_initialize") unreachable)"#, "unreachable");
-        refused(r#"(func (export "_initialize") (loop $on (br $on)))"#, "fuel");
+        refused(r#"(func (export "_initialize") (loop $on (br $on)))"#, "it does not end");
         refused(r#"(func (export "_initialize") (call $make))"#, "it calls `make` of `objects`");
     }
 

@@ -31,6 +31,7 @@ const GO_MINOR_MIN: u32 = 24;
 
 const ZIG: Release = Release {
     name: "zig-0.17.1",
+    by_hand: "zig, or clang 19 or later with wasi-libc and lld,",
     program: "ziglang/zig",
     wheels: &[
         (
@@ -56,6 +57,7 @@ const ZIG: Release = Release {
 
 const GO: Release = Release {
     name: "go-1.26.6",
+    by_hand: "Go 1.24 or later",
     program: "go/bin/go",
     wheels: &[
         (

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use steward_build::{BuildError, Toolchains, go};
+use steward_build::{BuildError, Language, Toolchains, go};
 
 fn checkout() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this package lies in the checkout")
@@ -61,6 +61,16 @@ fn manual_s_example_passes_its_test_and_becomes_a_component() {
     assert!(text.contains("sdk go 0.1.0\nworld 0.1.0\n"), "it says what it was made with");
     assert!(text.contains("Gives a place back.") && !text.contains("Leave gives"), "it has its documentation");
     assert!(!project.join("steward_gen.go").exists(), "nothing is written into the project");
+}
+
+/// Names of packages that Go has itself, and one that cannot be imported.
+#[test]
+fn project_may_be_called_as_a_package_of_go_s() {
+    for name in ["sort", "testing", "main", "std"] {
+        let project = folder(&format!("named-{name}"));
+        steward_build::new(&project, name, Language::Go, false).unwrap();
+        go::test(&project, &toolchains()).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
 }
 
 #[test]

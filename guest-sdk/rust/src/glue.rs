@@ -178,7 +178,7 @@ macro_rules! __export_referent {
                 let fifth = (fifth, fifth_length);
                 let data = (data, data_length);
                 let flat = $crate::glue::Flat { case, number, which, third, fourth, fifth, has_data, data };
-                unsafe { $crate::glue::step::<Types>(object, now_ms, seed, flat) }
+                unsafe { $crate::glue::step::<__StewardTypes>(object, now_ms, seed, flat) }
             }
 
             #[unsafe(export_name = "steward:plugin/referent@0.1.0#[method]object.save")]

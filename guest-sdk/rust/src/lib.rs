@@ -62,6 +62,7 @@
 //! * Hooks are private methods: `#[on(owner_lost)]` ([`OwnerLost`]), `#[on(tick)]`, `#[on(cancelled)]` ([`Why`]), `#[on(undelivered)]` ([`Undelivered`]),
 //!   `#[on(returned)]` ([`Returned`]), each `fn(&mut self, cx: &Context[, event])`. One that returns `bool` says whether it changed the object.
 //!   `#[on(load)] fn(cx: &Context, state: &[u8], from: &str) -> Result<Self>` loads states that other versions saved.
+//! * `#[method(name = "…")]` gives a method another name for clients than Rust's.
 //! * `#[object(version = "…", name = "Other")]` registers the type under another name than the Rust type's.
 //! * The object is saved and loaded as serde has its fields; `#[object(version = "…", saves = false)]` does without.
 
@@ -191,7 +192,9 @@ pub fn by_hand<T>() -> Result<T> {
 macro_rules! args {
     ($($args:tt)*) => {{
         #[allow(unused_mut, reason = "there may be no arguments")]
-        let (mut places, mut keywords): (Vec<$crate::Item>, Vec<(&str, $crate::Item)>) = (Vec::new(), Vec::new());
+        // Whatever else a plugin calls `Vec`.
+        let (mut places, mut keywords) =
+            (::std::vec::Vec::<$crate::Item>::new(), ::std::vec::Vec::<(&str, $crate::Item)>::new());
         $crate::args_into!(places keywords $($args)*);
         $crate::__encode_args(&places, &keywords)
     }};
@@ -232,8 +235,9 @@ macro_rules! export {
     ($($object:ty),+ $(,)?) => {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
-            struct Types;
-            impl $crate::glue::Types for Types {
+            // Names that no type of a plugin has.
+            struct __StewardTypes;
+            impl $crate::glue::Types for __StewardTypes {
                 const TYPES: &'static [$crate::glue::Entry] = &[$($crate::glue::Entry::of::<$object>()),+];
             }
             /// For those who look at the component: what made it.
@@ -241,8 +245,8 @@ macro_rules! export {
             #[used]
             static MADE_BY: [u8; $crate::glue::MADE_BY.len()] =
                 *$crate::glue::MADE_BY.first_chunk().expect("the lengths are the same");
-            type Component = $crate::glue::Component<Types>;
-            $crate::glue::bindings::export!(Component with_types_in $crate::glue);
+            type __StewardComponent = $crate::glue::Component<__StewardTypes>;
+            $crate::glue::bindings::export!(__StewardComponent with_types_in $crate::glue);
         };
     };
 }

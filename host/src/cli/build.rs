@@ -117,6 +117,9 @@ pub(crate) fn failed(error: BuildError) -> Failure {
         BuildError::Missing { what, fix } => {
             Failure::new(Status::Refused, "MissingToolchain", format!("{what} not found")).hint(fix)
         }
+        BuildError::Fetch { url, cause, fix } => {
+            Failure::new(Status::Refused, "FetchFailed", format!("cannot fetch {url}: {cause}")).hint(fix)
+        }
         error @ BuildError::Compile { .. } => Failure::new(Status::Raised, "CompileFailed", error.to_string()),
         error @ (BuildError::Component(_) | BuildError::Io { .. }) => {
             Failure::new(Status::Refused, "BuildFailed", error.to_string())

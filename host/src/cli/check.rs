@@ -103,7 +103,10 @@ impl Check {
                 offered(plugin)
             }
             Err(error) => {
-                findings.push(error.clone());
+                // Of another world both say the same.
+                if !findings.contains(error) {
+                    findings.push(error.clone());
+                }
                 Vec::new()
             }
         };

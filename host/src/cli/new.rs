@@ -44,11 +44,16 @@ impl New {
         }
         let kept = steward_build::new(&dir, &name, lang, force).map_err(|error| {
             let status = match error {
-                NewError::Name(_) | NewError::Exists(_) | NewError::Kept(_) => Status::Usage,
+                NewError::Name(_) | NewError::Word { .. } | NewError::Exists(_) | NewError::Kept(_) => Status::Usage,
                 NewError::Sdk(_) | NewError::Io { .. } => Status::Refused,
             };
             let failure = Failure::new(status, "NewFailed", error.to_string());
             match error {
+                NewError::Name(name) => match steward_build::near_name(&name) {
+                    Some(near) => failure.hint(format!("call it `{near}`")),
+                    None => failure,
+                },
+                NewError::Word { .. } => failure.hint("take another name"),
                 NewError::Exists(_) => failure.hint("`--force` keeps what differs as FILE.orig"),
                 NewError::Kept(_) => failure.hint("look at the .orig files, and move them away"),
                 _ => failure,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use steward_client::{Isolation, RegisterOptions, Registered};
 
 use super::connect::Connect;
-use super::failure::{Failure, Outcome};
+use super::failure::{Failure, Outcome, did_you_mean};
 use super::format::{Format, print, say};
 use super::plugins;
 use super::repr::printable;
@@ -121,7 +121,18 @@ pub(crate) struct Unregister {
 impl Unregister {
     pub(crate) fn run(self) -> Outcome {
         let Self { typeid, force, connect } = self;
-        let objects = connect.run(async |manager| Ok(manager.unregister(&typeid, force).await?))?;
+        let objects = connect.run(async |manager| match manager.unregister(&typeid, force).await {
+            Ok(objects) => Ok(objects),
+            Err(error) => {
+                let failure = Failure::from(error);
+                if !failure.is("UnknownType") {
+                    return Err(failure);
+                }
+                let plugins = manager.plugins().await.unwrap_or_default();
+                let near = did_you_mean(&typeid, plugins.iter().map(|plugin| plugin.typeid.as_str()));
+                Err(failure.hint(near.unwrap_or_else(|| "`steward plugins` lists those there are".into())))
+            }
+        })?;
         let fate = if force { "poisoned" } else { "left as they are" };
         print(&format!("{} removed, objects {fate}: {objects}\n", printable(&typeid)))?;
         Ok(ExitCode::SUCCESS)

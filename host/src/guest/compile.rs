@@ -66,6 +66,10 @@ pub(super) fn compile(
     if component.len() > limits.component_bytes_max {
         return Err(GuestError::TooLarge { bytes: component.len(), limit: limits.component_bytes_max });
     }
+    // In words of its own: a compiler's are about bytes that it has expected.
+    if let Some(what) = steward_build::no_component(component) {
+        return Err(GuestError::Invalid(format!("it is {what}")));
+    }
     let artefact = match compiler {
         Compiler::InProcess => {
             let engine = engine::compiling(layout).map_err(GuestError::engine)?;

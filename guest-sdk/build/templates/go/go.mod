@@ -1,4 +1,5 @@
-module {{name}}
+// Any path will do. Without a dot it could be that of a package of Go's own.
+module example.com/{{name}}
 
 go 1.24
 

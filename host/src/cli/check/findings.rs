@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use steward_build::Made;
 use steward_client::{MethodInfo, TypeInfo};
+use steward_host::TYPEID_BYTES_MAX;
 use steward_host::guest::{Birth, Plugin};
 use steward_objects::{Args, Outbox};
 use steward_wire::{Effect, Ident};
@@ -47,6 +48,12 @@ pub(super) fn of_types(plugin: &Plugin) -> Vec<String> {
         if steward_objects::builtin(typeid).is_some() {
             findings.push(format!(
                 "type `{typeid}` has the name of a built-in type: a host registers it only under another"
+            ));
+        }
+        if typeid.len() > TYPEID_BYTES_MAX {
+            findings.push(format!(
+                "the name of type `{typeid}` is {} bytes, limit is {TYPEID_BYTES_MAX}: a host registers it only under another",
+                typeid.len()
             ));
         }
         // Without arguments it may well raise, but never trap.

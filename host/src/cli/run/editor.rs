@@ -5,13 +5,16 @@
 use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
 
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 /// Lines that are remembered.
 const HISTORY_MAX: usize = 1_000;
 
 /// Characters of a line.
 const LINE_CHARS_MAX: usize = 10_000;
+
+/// What stands before a line.
+const PROMPT: &str = "> ";
 
 /// What a key led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,9 +51,16 @@ impl Editor {
         &self.history
     }
 
-    /// The line as it is now, and how many characters the cursor stands before its end.
-    pub(super) fn look(&self) -> (String, usize) {
-        (self.chars.iter().collect(), self.chars.len() - self.at)
+    /// What is to be seen of the line in so many columns, and how many characters the cursor stands before the end of that.
+    ///
+    /// A long line moves by half a screen at a time, so that what is around the cursor can be read.
+    pub(super) fn look(&self, columns: usize) -> (String, usize) {
+        let columns = columns.max(2);
+        let half = columns / 2;
+        let start = if self.at < columns { 0 } else { (self.at / half - 1) * half };
+        // The last column is the cursor's: a character there would move it to the next row.
+        let end = self.chars.len().min(start + columns - 1).max(self.at);
+        (self.chars[start..end].iter().collect(), end - self.at)
     }
 
     /// Takes a byte from the terminal. `complete` gives the words that may stand at the end of a text, and how many
@@ -206,17 +216,15 @@ impl Terminal {
             match typed {
                 Typed::More => self.show()?,
                 Typed::Choices(words) => {
-                    print!("\r\n{}\r\n", words.join("  "));
+                    write(&format!("\r\n{}\r\n", words.join("  ")))?;
                     self.show()?;
                 }
                 Typed::Line(line) => {
-                    print!("\r\n");
-                    io::stdout().flush()?;
+                    write("\r\n")?;
                     return Ok(Some(line));
                 }
                 Typed::End => {
-                    print!("\r\n");
-                    io::stdout().flush()?;
+                    write("\r\n")?;
                     self.remember();
                     return Ok(None);
                 }
@@ -225,12 +233,12 @@ impl Terminal {
     }
 
     fn show(&self) -> io::Result<()> {
-        let (line, behind) = self.editor.look();
-        print!("\r> {line}\x1b[K");
-        if behind > 0 {
-            print!("\x1b[{behind}D");
-        }
-        io::stdout().flush()
+        // A terminal that does not know its width is taken to be as wide as need be.
+        let columns = tcgetwinsize(io::stdin()).map_or(0, |size| usize::from(size.ws_col));
+        let columns = if columns == 0 { LINE_CHARS_MAX + 1 } else { columns.saturating_sub(PROMPT.len()) };
+        let (line, behind) = self.editor.look(columns);
+        let back = if behind > 0 { format!("\x1b[{behind}D") } else { String::new() };
+        write(&format!("\r{PROMPT}{line}\x1b[K{back}"))
     }
 
     /// Writes the history; that it cannot be is no reason to disturb anybody.
@@ -240,6 +248,13 @@ impl Terminal {
             let _ = std::fs::write(file, self.editor.history().join("\n"));
         }
     }
+}
+
+/// Whoever stops reading gets an error here, and no panic.
+fn write(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
 }
 
 /// A terminal that hands over each key by itself, until this is dropped.
@@ -279,7 +294,7 @@ mod tests {
     #[track_caller]
     fn check(editor: &mut Editor, keys: &str, typed: Typed, line: &str) {
         let last = keys.bytes().map(|byte| editor.feed(byte, words)).last().unwrap();
-        assert_eq!((last, editor.look().0.as_str()), (typed, line), "{keys:?}");
+        assert_eq!((last, editor.look(80).0.as_str()), (typed, line), "{keys:?}");
     }
 
     #[test]
@@ -316,11 +331,35 @@ mod tests {
     }
 
     #[test]
+    fn line_longer_than_the_screen_shows_what_is_around_the_cursor() {
+        let editor = &mut Editor::default();
+        for (typed, seen, behind) in [
+            ("abcdefg", "abcdefg", 0),
+            ("hij", "efghij", 0),
+            ("kl", "ijkl", 0),
+            ("\x1b[D\x1b[D\x1b[D", "efghijk", 2),
+            ("\x1b[D\x1b[D", "abcdefg", 0),
+            ("\x01", "abcdefg", 7),
+            ("\x05", "ijkl", 0),
+        ] {
+            typed.bytes().for_each(|byte| drop(editor.feed(byte, words)));
+            assert_eq!(editor.look(8), (seen.to_owned(), behind), "{typed:?}");
+        }
+        for columns in 0..20 {
+            for at in 0..=12 {
+                editor.at = at;
+                let (seen, behind) = editor.look(columns);
+                assert!(seen.len() - behind < columns.max(2), "the cursor is on the screen: {columns}, {at}");
+            }
+        }
+    }
+
+    #[test]
     fn bytes_that_are_no_text_are_passed_over() {
         let editor = &mut Editor::default();
         for byte in [b'a', 0xff, 0xc3, b'b', 0x1b, b'x', b'c'] {
             assert_eq!(editor.feed(byte, words), Typed::More);
         }
-        assert_eq!(editor.look().0, "ac");
+        assert_eq!(editor.look(80).0, "ac");
     }
 }

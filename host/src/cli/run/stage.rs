@@ -459,7 +459,10 @@ impl Stage {
                     self.make(index, &args)
                         .map(|ident| (Value::Token(Token { typeid, ident, address: None }).to_vec(), grant))
                 }
-                None => Err(Fault::refused("UnknownType", format!("typeid `{typeid}` is not registered"))),
+                None => {
+                    let message = format!("there are only the plugin's types here: a host would make a `{typeid}`");
+                    Err(Fault::refused("UnknownType", message))
+                }
             },
             (outcome, _) => outcome,
         };
