@@ -158,10 +158,12 @@ fn compile_bomb_is_killed_at_its_limits() {
 
 #[test]
 fn compiler_that_cannot_be_started_is_named() {
-    let missing = Compiler::Child { program: "/nonexistent/compiler".into(), args: vec![] };
-    assert!(matches!(load(GuestConfig { compiler: missing, ..config() }, &[]), Err(GuestError::Compiler(_))));
-    let other = Compiler::Child { program: "/bin/false".into(), args: vec![] };
-    assert!(matches!(load(GuestConfig { compiler: other, ..config() }, &[]), Err(GuestError::CompilerEnded { .. })));
+    let loaded = |program: &str| {
+        let compiler = Compiler::Child { program: program.into(), args: vec![] };
+        load(GuestConfig { compiler, ..config() }, &Component::HEADER)
+    };
+    assert!(matches!(loaded("/nonexistent/compiler"), Err(GuestError::Compiler(_))));
+    assert!(matches!(loaded("/bin/false"), Err(GuestError::CompilerEnded { .. })));
 }
 
 /// A compiler that does not start, so that only the cache can be what a plugin is loaded from.
