@@ -27,6 +27,8 @@ const KILL: Duration = Duration::from_millis(1_500);
 const TELL: Duration = Duration::from_secs(15);
 /// How long what clients leave behind may last.
 const SETTLE: Duration = Duration::from_secs(60);
+/// A client begins its sessions so often: as many all the time, or what lives would follow what else the machine does.
+const SESSION_EVERY: Duration = Duration::from_millis(250);
 /// Share of the run that is warm-up.
 const WARM_UP: f64 = 0.25;
 /// The slope that is allowed, as a share for ten minutes.
@@ -264,7 +266,10 @@ impl ChurnRole {
             let _ = std::io::stdin().read_line(&mut String::new());
             told.store(true, Ordering::Release);
         });
+        let mut next = std::time::Instant::now();
         while !finish.load(Ordering::Acquire) {
+            std::thread::sleep(next.saturating_duration_since(std::time::Instant::now()));
+            next += SESSION_EVERY;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let manager = runtime.block_on(async {
                 let options = ConnectOptions::new().authkey(authkey.clone());
