@@ -14,7 +14,8 @@ pub struct Limits {
     pub depth_max: u32,
     /// Items in a received frame. More close the connection.
     pub items_max: u64,
-    /// Time for a frame to arrive once its first byte has, and for a peer to take what it is sent. Then the connection closes.
+    /// Time for a frame to arrive once its first byte has, and for a peer to take some more of what it is sent. Then the connection
+    /// closes.
     pub frame_ms_max: u64,
     /// Bytes that wait to be sent on a lane before the host stops reading from it.
     pub unsent_bytes_max: usize,
