@@ -9,7 +9,7 @@ use crate::codec::{self, Error};
 use crate::{Param, Result, raise};
 
 /// What was given for one parameter.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub enum Slot<'a> {
     /// Nothing.
     #[default]
@@ -18,21 +18,65 @@ pub enum Slot<'a> {
     Item(&'a [u8]),
     /// The items of `*args`, one after the other.
     Rest(&'a [u8]),
-    /// The pairs of `**kwargs`.
-    Keywords(Vec<(&'a str, &'a [u8])>),
+    /// All keywords, among them those of `**kwargs`: a map.
+    Keywords(&'a [u8]),
 }
 
 /// Binds `args`, shaped `[[positional…], {keyword: …}]`, to `params`, a slot each. `function` is for errors: `Queue.put`.
 ///
 /// # Errors
 /// `TypeError`, found in the order and worded as CPython's, which count `self`.
+#[inline]
 pub fn bind<'a>(function: &str, params: &[Param], args: &'a [u8], slots: &mut [Slot<'a>]) -> Result<()> {
+    if fill_plainly(params, args, slots).is_some() { Ok(()) } else { bind_fully(function, params, args, slots) }
+}
+
+/// Fills the slots from arguments that are given by place alone and are numbers, texts or bytes that are not long, as most are. `None`
+/// leaves it to [`bind_fully`].
+fn fill_plainly<'a>(params: &[Param], args: &'a [u8], slots: &mut [Slot<'a>]) -> Option<()> {
+    // Two, of which the first is an array of fewer than 24 and the second a map of none.
+    let [0x82, given @ 0x80..=0x97, items @ .., 0xa0] = args else { return None };
+    let mut items = items;
+    let (taken, left) = params.split_at_checked(usize::from(given & 0x1f))?;
+    for (param, slot) in taken.iter().zip(slots) {
+        let (item, rest) = items.split_at_checked(plain_length(items)?)?;
+        if param.kind != ParamKind::Normal {
+            return None;
+        }
+        (*slot, items) = (Slot::Item(item), rest);
+    }
+    (items.is_empty() && left.iter().all(|param| param.default.is_some())).then_some(())
+}
+
+/// Length of the item that comes first, if it is a number, or a text or bytes of fewer than 256.
+fn plain_length(items: &[u8]) -> Option<usize> {
+    let first = *items.first()?;
+    let small = usize::from(first & 0x1f);
+    match (first >> 5, small) {
+        (2 | 3, 0..=23) => Some(1 + small),
+        (2 | 3, 24) => Some(2 + usize::from(*items.get(1)?)),
+        (0 | 1 | 7, 0..=23) => Some(1),
+        (0 | 1 | 7, 24..=27) => Some(1 + (1 << (small - 24))),
+        _ => None,
+    }
+}
+
+#[cold]
+fn bind_fully<'a>(function: &str, params: &[Param], args: &'a [u8], slots: &mut [Slot<'a>]) -> Result<()> {
+    slots.fill(Slot::Empty);
     match fill(params, args, slots) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(message)) => raise("TypeError", format!("{function}() {message}")),
         // The host has checked the item: this is for others who step the guest.
         Err(_) => raise("TypeError", format!("{function}() got malformed arguments")),
     }
+}
+
+/// The parameter that a keyword names.
+fn named(params: &[Param], name: &str) -> Option<usize> {
+    params
+        .iter()
+        .position(|param| param.name == name && matches!(param.kind, ParamKind::Normal | ParamKind::KeywordOnly))
 }
 
 /// Fills the slots; the inner error is what to raise.
@@ -56,21 +100,17 @@ fn fill<'a>(
     }
     let surplus = &args[surplus_start..reader.position()];
 
+    let keywords = &args[reader.position()..];
     for _ in 0..reader.map()? {
         let name = reader.text()?;
         let value = reader.raw()?;
-        let takes =
-            |param: &Param| param.name == name && matches!(param.kind, ParamKind::Normal | ParamKind::KeywordOnly);
-        if let Some(at) = params.iter().position(takes) {
+        if let Some(at) = named(params, name) {
             if !matches!(slots[at], Slot::Empty) {
                 return Ok(Err(format!("got multiple values for argument '{name}'")));
             }
             slots[at] = Slot::Item(value);
         } else if let Some(at) = params.iter().position(|param| param.kind == ParamKind::Keywords) {
-            match &mut slots[at] {
-                Slot::Keywords(pairs) => pairs.push((name, value)),
-                slot => *slot = Slot::Keywords(vec![(name, value)]),
-            }
+            slots[at] = Slot::Keywords(keywords);
         } else {
             return Ok(Err(format!("got an unexpected keyword argument '{name}'")));
         }
@@ -158,13 +198,27 @@ pub fn rest<'a, T: Deserialize<'a>>(function: &str, param: &Param, slot: &Slot<'
     Ok(values)
 }
 
-/// Decodes all further keyword arguments, in the order given.
+/// Decodes all further keyword arguments, those that name none of `params`, in the order given.
 ///
 /// # Errors
 /// As [`one`].
-pub fn keywords<'a, T: Deserialize<'a>>(function: &str, param: &Param, slot: &Slot<'a>) -> Result<Vec<(String, T)>> {
-    let Slot::Keywords(pairs) = slot else { return Ok(Vec::new()) };
-    pairs.iter().map(|(name, item)| Ok(((*name).to_owned(), decode(function, param, item)?))).collect()
+pub fn keywords<'a, T: Deserialize<'a>>(
+    function: &str,
+    params: &[Param],
+    param: &Param,
+    slot: &Slot<'a>,
+) -> Result<Vec<(String, T)>> {
+    let mut values = Vec::new();
+    if let Slot::Keywords(map) = slot {
+        let mut reader = Reader::new(map);
+        for _ in 0..reader.map().unwrap_or(0) {
+            let (Ok(name), Ok(item)) = (reader.text(), reader.raw()) else { break };
+            if named(params, name).is_none() {
+                values.push((name.to_owned(), decode(function, param, item)?));
+            }
+        }
+    }
+    Ok(values)
 }
 
 fn decode<'a, T: Deserialize<'a>>(function: &str, param: &Param, item: &'a [u8]) -> Result<T> {
@@ -230,7 +284,7 @@ mod tests {
                 Slot::Empty => "-".to_owned(),
                 Slot::Item(_) => required::<i64>("T.f", param, slot).unwrap().to_string(),
                 Slot::Rest(_) => format!("{:?}", rest::<i64>("T.f", param, slot).unwrap()),
-                Slot::Keywords(_) => format!("{:?}", keywords::<i64>("T.f", param, slot).unwrap()),
+                Slot::Keywords(_) => format!("{:?}", keywords::<i64>("T.f", params, param, slot).unwrap()),
             });
             texts.collect::<Vec<_>>().join(" ")
         });
@@ -247,6 +301,25 @@ mod tests {
         check(&[A, B2], args![b = 5, a = 1], Ok("1 5"));
         check(&[A, REST], args![1, 2, 3], Ok("1 [2, 3]"));
         check(&[A, K, KEYWORDS], args![1, x = 2, k = 3, y = 4], Ok(r#"1 3 [("x", 2), ("y", 4)]"#));
+        check(&[A, B], args![-1, 1_i64 << 40], Ok("-1 1099511627776"));
+    }
+
+    /// What is bound the short way is bound the same the long way.
+    #[test]
+    fn plain_arguments_are_bound_as_all_are() {
+        let texts = ["", "x", &"x".repeat(23), &"x".repeat(24), &"x".repeat(255), &"x".repeat(256)];
+        let mut given = texts.map(|text| args![text]).to_vec();
+        given.extend([args![], args![7], args![-300, 2.5], args![None::<u8>, true], args![vec![1], 2], args![1, 2, 3]]);
+        given.extend([args![1, b = 2], vec![0x82, 0x81, 0x61, 0xa0], vec![0x82, 0x82, 0x01, 0xa0], vec![0x82, 0x80, 0x01, 0xa0]]);
+        for args in given {
+            for params in [&[][..], &[A], &[A, B2], &[A, B], &[B2, B2], &[A, REST], &[A, K], &[REST], &[KEYWORDS]] {
+                let [mut short, mut long] = [(); 2].map(|()| vec![Slot::Empty; params.len()]);
+                if fill_plainly(params, &args, &mut short).is_some() {
+                    bind_fully("T.f", params, &args, &mut long).expect("the short way bound it");
+                    assert_eq!(format!("{short:?}"), format!("{long:?}"), "{args:02x?}");
+                }
+            }
+        }
     }
 
     #[test]

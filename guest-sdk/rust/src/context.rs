@@ -106,20 +106,64 @@ pub struct Context<'a> {
     pub(crate) owner: Owner,
     pub(crate) call: CallId,
     pub(crate) turn: &'a Turn,
+    pub(crate) standing: &'a Standing,
 }
 
-/// What one step collects.
+/// What one step collects, for the host. Its lists serve the next one again.
 #[derive(Default)]
 pub(crate) struct Turn {
     pub(crate) seed: Cell<u64>,
     pub(crate) granted: Cell<Grant>,
     /// Room for the next answer, empty.
     pub(crate) payload: Cell<Vec<u8>>,
-    pub(crate) freed: Cell<bool>,
-    pub(crate) wake_at_ms: Cell<Option<u64>>,
+    /// Answers, in order.
     pub(crate) completions: RefCell<Vec<Completion>>,
+    pub(crate) freed: Cell<bool>,
+    pub(crate) changed: bool,
+    /// When to be woken, if that is news.
+    pub(crate) wake_at_ms: Option<u64>,
+    pub(crate) held: Vec<u64>,
+    pub(crate) let_go: Vec<u64>,
     pub(crate) invocations: RefCell<Vec<Invocation>>,
-    /// Calls that the object completes itself, by [`crate::by_hand`]. They outlive the step.
+}
+
+/// Answers that a list has room for at most, to serve again.
+const REUSED_COMPLETIONS_MAX: usize = 16;
+
+/// Bytes of room for an answer at most, to serve again.
+const REUSED_BYTES_MAX: usize = 1024;
+
+impl Turn {
+    /// Forgets the step before.
+    #[inline]
+    pub(crate) fn begin(&mut self, seed: u64) {
+        self.seed.set(seed);
+        self.freed.set(false);
+        let completions = self.completions.get_mut();
+        if let Some(Completion { outcome: Ok(mut payload), .. }) = completions.pop() {
+            payload.clear();
+            if payload.capacity() <= REUSED_BYTES_MAX {
+                self.payload.set(payload);
+            }
+        }
+        if !completions.is_empty() || completions.capacity() > REUSED_COMPLETIONS_MAX {
+            *completions = Vec::new();
+        }
+        // Most steps give one, and a list that grows takes room for four.
+        completions.reserve_exact(1);
+        if self.held.len() + self.let_go.len() + self.invocations.get_mut().len() > 0 {
+            (self.held, self.let_go) = Default::default();
+            self.invocations.take();
+        }
+    }
+}
+
+/// What outlives the steps of an object.
+#[derive(Default)]
+pub(crate) struct Standing {
+    /// When `#[on(tick)]` is wished for.
+    pub(crate) wake_at_ms: Cell<Option<u64>>,
+    /// Calls that the object completes itself, by [`crate::by_hand`].
     pub(crate) by_hand: RefCell<Vec<Waiting>>,
 }
 
@@ -180,8 +224,8 @@ impl Context<'_> {
 
     /// Asks for `#[on(tick)]` at `at_ms`; the earliest wish counts, until its time has come.
     pub fn wake_at(&self, at_ms: u64) {
-        let earlier = self.turn.wake_at_ms.get();
-        self.turn.wake_at_ms.set(Some(earlier.map_or(at_ms, |earlier| earlier.min(at_ms))));
+        let earlier = self.standing.wake_at_ms.get();
+        self.standing.wake_at_ms.set(Some(earlier.map_or(at_ms, |earlier| earlier.min(at_ms))));
     }
 
     /// Answers a call that a method left with [`crate::by_hand`]. False if it does not wait (any more).
@@ -200,7 +244,7 @@ impl Context<'_> {
     }
 
     fn answer(&self, call: CallId, outcome: std::result::Result<Vec<u8>, Fault>, grant: Grant) -> bool {
-        let mut waiting = self.turn.by_hand.borrow_mut();
+        let mut waiting = self.standing.by_hand.borrow_mut();
         let Some(at) = waiting.iter().position(|waiting| waiting.id == call) else { return false };
         waiting.remove(at);
         let grant = if outcome.is_ok() { grant } else { Grant::None };
@@ -223,7 +267,7 @@ impl Context<'_> {
 
 impl fmt::Debug for Context<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { now_ms, tenant, owner, call, turn: _ } = self;
+        let Self { now_ms, tenant, owner, call, turn: _, standing: _ } = self;
         f.debug_struct("Context")
             .field("now_ms", now_ms)
             .field("tenant", tenant)

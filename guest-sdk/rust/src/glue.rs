@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 
 use crate::object::{ObjectType, Param, TypeInfo};
+use crate::received::Received;
 use crate::shell::{Birth, Shell};
 pub use crate::step::Flat;
 use crate::{Level, ParamKind};
@@ -69,21 +70,71 @@ pub struct Instance<T> {
     types: PhantomData<T>,
 }
 
-impl<T: Types> Instance<T> {
-    fn make(
-        typeid: &str,
-        make: impl FnOnce(&Entry) -> Result<Made, crate::Fault>,
-    ) -> Result<referent::Made, types::Fault> {
-        std::panic::set_hook(Box::new(|panic| log(Level::Error, &panic.to_string())));
-        let entry = T::TYPES.iter().find(|entry| entry.info.typeid == typeid);
-        let made = match entry {
-            Some(entry) => make(entry),
-            None => Err(crate::Fault::new("KeyError", format!("no type `{typeid}` in this plugin"))),
-        };
-        let (shell, held) = made.map_err(fault)?;
-        let object = referent::Object::new(Self { shell: RefCell::new(shell), types: PhantomData });
-        Ok(referent::Made { object, held })
+/// What objects are made with, beside arguments or state, in its flat form.
+#[derive(Debug)]
+pub struct FlatBirth {
+    /// The type's name.
+    pub typeid: (*mut u8, usize),
+    /// The host's clock.
+    pub now_ms: u64,
+    /// Chance.
+    pub seed: u64,
+    /// The tenant's name.
+    pub tenant: (*mut u8, usize),
+}
+
+/// Makes an object from a constructor's arguments; returns where the answer lies.
+///
+/// # Safety
+/// Only as the host's call of `create` with these parameters.
+#[expect(unsafe_code, reason = "the border to the host, as generated for the other exports")]
+pub unsafe fn create<T: Types>(flat: &FlatBirth, args: (*mut u8, usize)) -> *mut u8 {
+    // SAFETY: the caller's word.
+    unsafe {
+        make::<T>(flat, |received, entry, birth| (entry.create)(birth, received.bytes(args.0, args.1)))
     }
+}
+
+/// Makes an object from a saved state; returns where the answer lies.
+///
+/// # Safety
+/// Only as the host's call of `load` with these parameters.
+#[expect(unsafe_code, reason = "the border to the host, as generated for the other exports")]
+pub unsafe fn load<T: Types>(flat: &FlatBirth, state: (*mut u8, usize), from_version: (*mut u8, usize)) -> *mut u8 {
+    // SAFETY: the caller's word.
+    unsafe {
+        make::<T>(flat, |received, entry, birth| {
+            (entry.load)(birth, received.bytes(state.0, state.1), received.text(from_version.0, from_version.1))
+        })
+    }
+}
+
+/// # Safety
+/// As [`create`].
+#[expect(unsafe_code, reason = "the border to the host, as generated for the other exports")]
+unsafe fn make<T: Types>(
+    flat: &FlatBirth,
+    make: impl FnOnce(&Received, &Entry, Birth) -> Result<Made, crate::Fault>,
+) -> *mut u8 {
+    std::panic::set_hook(Box::new(|panic| log(Level::Error, &panic.to_string())));
+    // SAFETY: a call has just begun; the rest is the caller's word.
+    let (received, typeid, tenant) = unsafe {
+        let received = Received::new();
+        let typeid = received.text(flat.typeid.0, flat.typeid.1).to_owned();
+        let tenant = received.text(flat.tenant.0, flat.tenant.1).to_owned();
+        (received, typeid, tenant)
+    };
+    let birth = Birth { now_ms: flat.now_ms, seed: flat.seed, tenant };
+    let made = match T::TYPES.iter().find(|entry| entry.info.typeid == typeid) {
+        Some(entry) => make(&received, entry, birth),
+        None => Err(crate::Fault::new("KeyError", format!("no type `{typeid}` in this plugin"))),
+    };
+    let made = made.map(|(shell, held)| {
+        let instance = Instance::<T> { shell: RefCell::new(shell), types: PhantomData };
+        (referent::Object::new(instance).take_handle(), held)
+    });
+    // SAFETY: the host has read what earlier calls returned.
+    unsafe { crate::birth::answer(made) }
 }
 
 /// Takes a turn of the object that the host knows by `object`.
@@ -91,7 +142,7 @@ impl<T: Types> Instance<T> {
 /// # Safety
 /// Only as the host's call of `step` with these parameters.
 #[expect(unsafe_code, reason = "the border to the host, as generated for the other exports")]
-pub unsafe fn step<T: Types>(object: *const u8, now_ms: u64, seed: u64, flat: Flat) -> *mut u8 {
+pub unsafe fn step<T: Types>(object: *const u8, now_ms: u64, seed: u64, flat: &Flat) -> *mut u8 {
     // SAFETY: the host passes what `Object::new` made of an `Instance<T>`.
     let instance: &Instance<T> = unsafe { referent::ObjectBorrow::lift(object) }.get();
     // SAFETY: the caller's word.
@@ -110,7 +161,7 @@ pub mod exports {
     }
 }
 
-/// Exports the interface: what wit-bindgen has generated, but `step` of this crate's own, which needs no `cabi_post`.
+/// Exports the interface: what wit-bindgen has generated, but `create`, `load` and `step` of this crate's own, which need no `cabi_post`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __export_referent {
@@ -135,28 +186,14 @@ macro_rules! __export_referent {
                 typeid_length: usize,
                 args: *mut u8,
                 args_length: usize,
-                now_ms: i64,
-                seed: i64,
+                now_ms: u64,
+                seed: u64,
                 tenant: *mut u8,
                 tenant_length: usize,
             ) -> *mut u8 {
-                unsafe {
-                    generated::_export_static_object_create_cabi::<Object>(
-                        typeid,
-                        typeid_length,
-                        args,
-                        args_length,
-                        now_ms,
-                        seed,
-                        tenant,
-                        tenant_length,
-                    )
-                }
-            }
-
-            #[unsafe(export_name = "cabi_post_steward:plugin/referent@0.1.0#[static]object.create")]
-            unsafe extern "C" fn after_create(area: *mut u8) {
-                unsafe { generated::__post_return_static_object_create::<Object>(area) }
+                let (typeid, tenant) = ((typeid, typeid_length), (tenant, tenant_length));
+                let flat = $crate::glue::FlatBirth { typeid, now_ms, seed, tenant };
+                unsafe { $crate::glue::create::<__StewardTypes>(&flat, (args, args_length)) }
             }
 
             #[unsafe(export_name = "steward:plugin/referent@0.1.0#[method]object.step")]
@@ -178,7 +215,7 @@ macro_rules! __export_referent {
                 let fifth = (fifth, fifth_length);
                 let data = (data, data_length);
                 let flat = $crate::glue::Flat { case, number, which, third, fourth, fifth, has_data, data };
-                unsafe { $crate::glue::step::<__StewardTypes>(object, now_ms, seed, flat) }
+                unsafe { $crate::glue::step::<__StewardTypes>(object, now_ms, seed, &flat) }
             }
 
             #[unsafe(export_name = "steward:plugin/referent@0.1.0#[method]object.save")]
@@ -199,30 +236,15 @@ macro_rules! __export_referent {
                 state_length: usize,
                 from_version: *mut u8,
                 from_version_length: usize,
-                now_ms: i64,
-                seed: i64,
+                now_ms: u64,
+                seed: u64,
                 tenant: *mut u8,
                 tenant_length: usize,
             ) -> *mut u8 {
-                unsafe {
-                    generated::_export_static_object_load_cabi::<Object>(
-                        typeid,
-                        typeid_length,
-                        state,
-                        state_length,
-                        from_version,
-                        from_version_length,
-                        now_ms,
-                        seed,
-                        tenant,
-                        tenant_length,
-                    )
-                }
-            }
-
-            #[unsafe(export_name = "cabi_post_steward:plugin/referent@0.1.0#[static]object.load")]
-            unsafe extern "C" fn after_load(area: *mut u8) {
-                unsafe { generated::__post_return_static_object_load::<Object>(area) }
+                let (typeid, tenant) = ((typeid, typeid_length), (tenant, tenant_length));
+                let flat = $crate::glue::FlatBirth { typeid, now_ms, seed, tenant };
+                let (state, from_version) = ((state, state_length), (from_version, from_version_length));
+                unsafe { $crate::glue::load::<__StewardTypes>(&flat, state, from_version) }
             }
 
             #[unsafe(export_name = "steward:plugin/referent@0.1.0#[dtor]object")]
@@ -233,9 +255,10 @@ macro_rules! __export_referent {
     };
 }
 
+/// Of the generated exports, [`__export_referent`] has `save` alone.
 impl<T: Types> referent::GuestObject for Instance<T> {
-    fn create(typeid: String, args: Vec<u8>, context: types::Context) -> Result<referent::Made, types::Fault> {
-        Self::make(&typeid, |entry| (entry.create)(birth(context), &args))
+    fn create(_: String, _: Vec<u8>, _: types::Context) -> Result<referent::Made, types::Fault> {
+        unreachable!("`create` is exported by `__export_referent`")
     }
 
     fn step(&self, _: u64, _: u64, _: types::Input) -> types::Outcome {
@@ -246,18 +269,9 @@ impl<T: Types> referent::GuestObject for Instance<T> {
         self.shell.borrow().save().map_err(fault)
     }
 
-    fn load(
-        typeid: String,
-        state: Vec<u8>,
-        from_version: String,
-        context: types::Context,
-    ) -> Result<referent::Made, types::Fault> {
-        Self::make(&typeid, |entry| (entry.load)(birth(context), &state, &from_version))
+    fn load(_: String, _: Vec<u8>, _: String, _: types::Context) -> Result<referent::Made, types::Fault> {
+        unreachable!("`load` is exported by `__export_referent`")
     }
-}
-
-fn birth(context: types::Context) -> Birth {
-    Birth { now_ms: context.now_ms, seed: context.seed, tenant: context.tenant }
 }
 
 fn fault(fault: crate::Fault) -> types::Fault {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -15,14 +16,26 @@ const TAG_TOKEN: u64 = 54_210;
 /// Any value, as its client encoded it.
 ///
 /// A container keeps its elements so: what it does not look into travels unharmed (sets, dates, a client's own pickles),
-/// and costs no decoding. Equality is that of the encodings.
+/// and costs no decoding. Numbers and short texts take no memory beside the item's own. Equality is that of the encodings.
 ///
 /// Tokens inside are held while the item exists: see [`Handle`].
-#[derive(PartialEq, Eq, Hash)]
-pub struct Item {
-    bytes: Vec<u8>,
-    tokens: bool,
+pub struct Item(Kept);
+
+/// An item's bytes.
+#[derive(Clone)]
+enum Kept {
+    /// Few, and without tokens.
+    Short { length: u8, bytes: [u8; SHORT_MAX] },
+    /// Without tokens.
+    Long(Box<[u8]>),
+    /// With tokens, which are held.
+    Tokens(Box<[u8]>),
 }
+
+/// Bytes that an item has room for, whose size they do not change.
+const SHORT_MAX: usize = if cfg!(target_pointer_width = "64") { 22 } else { 14 };
+
+const _: () = assert!(size_of::<Item>() <= 24 && (cfg!(target_pointer_width = "64") || size_of::<Item>() == 16));
 
 impl Item {
     /// Encodes a value.
@@ -30,22 +43,28 @@ impl Item {
     /// # Errors
     /// As [`codec::to_vec`].
     pub fn new<T: Serialize + ?Sized>(value: &T) -> Result<Self, Error> {
-        codec::to_vec(value).map(Self::from_bytes)
+        codec::to_vec(value).map(|bytes| Self::from_bytes(&bytes))
     }
 
     /// An item that is encoded already.
-    pub(crate) fn from_bytes(bytes: Vec<u8>) -> Self {
-        let mut tokens = false;
-        for_each_token(&bytes, |ident| {
-            tokens = true;
-            held::hold(ident);
-        });
-        Self { bytes, tokens }
+    pub(crate) fn from_bytes(item: &[u8]) -> Self {
+        if hold_tokens(item) {
+            return Self(Kept::Tokens(item.into()));
+        }
+        if item.len() > SHORT_MAX {
+            return Self(Kept::Long(item.into()));
+        }
+        let mut bytes = [0; SHORT_MAX];
+        bytes.iter_mut().zip(item).for_each(|(to, from)| *to = *from);
+        Self(Kept::Short { length: item.len() as u8, bytes })
     }
 
     /// The encoding.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+        match &self.0 {
+            Kept::Short { length, bytes } => bytes.get(..usize::from(*length)).unwrap_or(bytes),
+            Kept::Long(bytes) | Kept::Tokens(bytes) => bytes,
+        }
     }
 
     /// Decodes the value.
@@ -53,23 +72,37 @@ impl Item {
     /// # Errors
     /// If it is no `T`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        codec::from_slice(&self.bytes)
+        codec::from_slice(self.as_bytes())
+    }
+}
+
+impl PartialEq for Item {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Item {}
+
+impl Hash for Item {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
     }
 }
 
 impl Clone for Item {
     fn clone(&self) -> Self {
-        if self.tokens {
-            for_each_token(&self.bytes, held::hold);
+        if let Kept::Tokens(bytes) = &self.0 {
+            hold_tokens(bytes);
         }
-        Self { bytes: self.bytes.clone(), tokens: self.tokens }
+        Self(self.0.clone())
     }
 }
 
 impl Drop for Item {
     fn drop(&mut self) {
-        if self.tokens {
-            for_each_token(&self.bytes, held::let_go);
+        if let Kept::Tokens(bytes) = &self.0 {
+            for_each_token(bytes, held::let_go);
         }
     }
 }
@@ -77,7 +110,7 @@ impl Drop for Item {
 impl fmt::Debug for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Item(")?;
-        self.bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        self.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
         f.write_str(")")
     }
 }
@@ -141,12 +174,28 @@ impl fmt::Debug for Handle {
     }
 }
 
+/// Holds the tokens in an item; says whether there are any.
+#[inline]
+fn hold_tokens(item: &[u8]) -> bool {
+    let mut any = false;
+    for_each_token(item, |ident| {
+        any = true;
+        held::hold(ident);
+    });
+    any
+}
+
 /// Calls `each` with the idents of the tokens in an item; those of other hosts are left out. Stops at what is no item.
-fn for_each_token(item: &[u8], mut each: impl FnMut(u64)) {
+#[inline]
+fn for_each_token(item: &[u8], each: impl FnMut(u64)) {
     // However wide the tag's argument is, it ends like this: most items are through here.
-    if !item.windows(2).any(|pair| pair == (TAG_TOKEN as u16).to_be_bytes()) {
-        return;
+    if item.windows(2).any(|pair| pair == (TAG_TOKEN as u16).to_be_bytes()) {
+        walk_tokens(item, each);
     }
+}
+
+#[cold]
+fn walk_tokens(item: &[u8], mut each: impl FnMut(u64)) {
     let mut walk = || -> Result<(), Malformed> {
         let mut reader = Reader::new(item);
         while let Some(first) = reader.peek() {
@@ -212,13 +261,13 @@ fn deserialize_raw<'de, D: Deserializer<'de>, T>(
 
 impl Serialize for Item {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_newtype_struct(ITEM, &Raw(&self.bytes))
+        serializer.serialize_newtype_struct(ITEM, &Raw(self.as_bytes()))
     }
 }
 
 impl<'de> Deserialize<'de> for Item {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserialize_raw(deserializer, |bytes| Some(Self::from_bytes(bytes.to_vec())))
+        deserialize_raw(deserializer, |bytes| Some(Self::from_bytes(bytes)))
     }
 }
 
@@ -270,6 +319,12 @@ pub(crate) mod held {
 
     /// Takes the changes: held and let go, without what was only passing through.
     pub(crate) fn take() -> (Vec<u64>, Vec<u64>) {
+        let has_changes = CHANGES.with_borrow(|(held, let_go)| held.len() + let_go.len() > 0);
+        if has_changes { settle() } else { (Vec::new(), Vec::new()) }
+    }
+
+    #[cold]
+    fn settle() -> (Vec<u64>, Vec<u64>) {
         let (mut held, mut let_go) = CHANGES.take();
         let_go.retain(|ident| match held.iter().position(|other| other == ident) {
             Some(at) => {
@@ -318,6 +373,17 @@ mod tests {
         assert_eq!(held::take(), (vec![300, 9], vec![]));
         drop(item);
         assert_eq!(held::take(), (vec![], vec![300, 9]));
+    }
+
+    #[test]
+    fn items_of_every_length_keep_their_bytes() {
+        for length in 0..=3 * SHORT_MAX {
+            let text = "x".repeat(length);
+            let item = Item::new(&text).unwrap();
+            assert_eq!(item.as_bytes(), codec::to_vec(&text).unwrap());
+            assert_eq!(item.clone(), item);
+            assert_eq!(item.decode::<String>().unwrap(), text);
+        }
     }
 
     #[test]

@@ -68,6 +68,8 @@
 
 #[cfg(target_arch = "wasm32")]
 mod alloc;
+#[cfg(target_arch = "wasm32")]
+mod birth;
 #[doc(hidden)]
 pub mod args;
 pub mod codec;
@@ -78,6 +80,8 @@ pub mod glue;
 mod item;
 mod object;
 mod shell;
+#[cfg(target_arch = "wasm32")]
+mod received;
 #[cfg(target_arch = "wasm32")]
 mod step;
 #[cfg(not(target_arch = "wasm32"))]

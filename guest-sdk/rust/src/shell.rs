@@ -5,18 +5,10 @@ use std::collections::VecDeque;
 
 use steward_wire::cbor::{self, Reader};
 
-use crate::context::Turn;
+use crate::context::{Standing, Turn};
 use crate::item::held;
 use crate::object::{Line, Method, ObjectType, TypeInfo};
 use crate::{CallId, Context, Fault, Item, Object, Owner, OwnerLost, Result, Returned, Stop, Undelivered, Why, raise};
-
-/// Answers that a reused list has room for at most.
-#[cfg(target_arch = "wasm32")]
-const REUSED_COMPLETIONS_MAX: usize = 16;
-
-/// Bytes of a reused payload at most.
-#[cfg(target_arch = "wasm32")]
-const REUSED_BYTES_MAX: usize = 1024;
 
 /// An object with what it has to do with the host.
 pub(crate) struct Shell {
@@ -25,7 +17,7 @@ pub(crate) struct Shell {
     tenant: String,
     /// The parked calls. A line belongs to one method or to several that share it.
     lines: Vec<VecDeque<Waiting>>,
-    turn: Turn,
+    standing: Standing,
     /// What the host was last asked to wake the object at; `None` once it has.
     told_wake_ms: Option<u64>,
     /// Check with each call that parks that it changed nothing: for tests.
@@ -53,25 +45,43 @@ pub(crate) struct Waiting {
 
 /// What the host steps an object with.
 #[derive(Debug)]
-pub(crate) enum Input {
-    Call { id: CallId, method: u32, owner: Owner, args: Vec<u8> },
+pub(crate) enum Input<'a> {
+    Call(Call<'a>),
+    Other(Event<'a>),
+}
+
+/// What is no new call.
+#[derive(Debug)]
+pub(crate) enum Event<'a> {
     Cancel { call: CallId, why: Why },
     OwnerLost(OwnerLost),
-    Undelivered { call: CallId, method: u32, payload: Vec<u8>, sent: bool },
-    Returned { tag: u64, outcome: std::result::Result<Vec<u8>, Fault> },
+    Undelivered { call: CallId, method: u32, payload: &'a [u8], sent: bool },
+    Returned { tag: u64, outcome: std::result::Result<&'a [u8], Fault> },
     Tick,
 }
 
-/// What a step gives.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    pub(crate) completions: Vec<Completion>,
-    pub(crate) freed: bool,
-    pub(crate) changed: bool,
-    pub(crate) wake_at_ms: Option<u64>,
-    pub(crate) held: Vec<u64>,
-    pub(crate) let_go: Vec<u64>,
-    pub(crate) invocations: Vec<Invocation>,
+/// A call, new or tried again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) id: CallId,
+    pub(crate) method: u32,
+    pub(crate) owner: Owner,
+    pub(crate) args: &'a [u8],
+}
+
+impl Call<'_> {
+    /// The same, to wait.
+    fn parked(self, until_ms: Option<u64>) -> Waiting {
+        let Self { id, method, owner, args } = self;
+        Waiting { id, method, owner, args: Item::from_bytes(args), until_ms }
+    }
+}
+
+impl Waiting {
+    /// The same, to be tried again.
+    fn call(&self) -> Call<'_> {
+        Call { id: self.id, method: self.method, owner: self.owner, args: self.args.as_bytes() }
+    }
 }
 
 /// An answer.
@@ -114,8 +124,6 @@ enum Tried {
 /// Which parked calls to try again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Retry {
-    /// None: nothing has changed.
-    Nothing,
     /// Those whose time has come.
     Due,
     /// All that are to be tried after a change.
@@ -151,12 +159,14 @@ impl Shell {
         make: impl FnOnce(&Context<'_>) -> Result<T>,
     ) -> std::result::Result<(Self, Vec<u64>), Fault> {
         let Birth { now_ms, seed, tenant } = birth;
-        let turn = Turn::default();
+        let (turn, standing) = (Turn::default(), Standing::default());
         turn.seed.set(seed);
-        turn.wake_at_ms.set(wake_at_ms);
+        standing.wake_at_ms.set(wake_at_ms);
         // What the last step's values let go when they were freed belongs to nobody.
         held::take();
-        let cx = Context { now_ms, tenant: &tenant, owner: Owner::default(), call: 0, turn: &turn };
+        let cx = Context {
+            now_ms, tenant: &tenant, owner: Owner::default(), call: 0, turn: &turn, standing: &standing
+        };
         let object = make(&cx).map_err(|stop| match stop {
             Stop::Raised(fault) => fault,
             Stop::Pending { .. } | Stop::ByHand => Fault::new("RuntimeError", "a constructor cannot wait"),
@@ -164,7 +174,7 @@ impl Shell {
         let lines = (0..info.lines).map(|_| VecDeque::new()).collect();
         let object = Box::new(object);
         let (held, _) = held::take();
-        Ok((Self { object, info, tenant, lines, turn, told_wake_ms: None, checks_parking: false }, held))
+        Ok((Self { object, info, tenant, lines, standing, told_wake_ms: None, checks_parking: false }, held))
     }
 
     /// The object's state and its wish to be woken: `[wake-at or null, state]`.
@@ -175,7 +185,7 @@ impl Shell {
         })?;
         let mut saved = Vec::with_capacity(state.len() + 16);
         cbor::put_array(&mut saved, 2);
-        match self.turn.wake_at_ms.get() {
+        match self.standing.wake_at_ms.get() {
             Some(at_ms) => cbor::put_u64(&mut saved, at_ms),
             None => cbor::put_null(&mut saved),
         }
@@ -183,123 +193,85 @@ impl Shell {
         Ok(saved)
     }
 
-    /// Takes the lists of an outcome that nobody needs any more for the next one.
-    #[cfg(target_arch = "wasm32")]
-    pub(crate) fn reuse(&mut self, outcome: Outcome) {
-        let mut completions = outcome.completions;
-        let payload = completions.drain(..).find_map(|completion| completion.outcome.ok());
-        // Not more than one step in a row would need.
-        if completions.capacity() <= REUSED_COMPLETIONS_MAX {
-            *self.turn.completions.get_mut() = completions;
-        }
-        if let Some(mut payload) = payload.filter(|payload| payload.capacity() <= REUSED_BYTES_MAX) {
-            payload.clear();
-            self.turn.payload.set(payload);
-        }
+    /// Takes one turn, of which `turn` then tells.
+    pub(crate) fn step(&mut self, turn: &mut Turn, now_ms: u64, seed: u64, input: Input<'_>) {
+        held::take();
+        turn.begin(seed);
+        let changed = match input {
+            Input::Call(call) => self.call(turn, now_ms, call) && {
+                self.retry(turn, now_ms, Retry::All);
+                true
+            },
+            Input::Other(event) => self.event(turn, now_ms, event),
+        };
+        (turn.held, turn.let_go) = held::take();
+        turn.changed = changed;
+        turn.wake_at_ms = self.wake_at_ms();
     }
 
-    /// Takes one turn.
-    pub(crate) fn step(&mut self, now_ms: u64, seed: u64, input: Input) -> Outcome {
-        held::take();
-        self.turn.seed.set(seed);
-        let mut changed = false;
-        let retry = match input {
-            Input::Call { id, method, owner, args } => {
-                let called =
-                    self.call(now_ms, Waiting { id, method, owner, args: Item::from_bytes(args), until_ms: None });
-                changed = called;
-                if called { Retry::All } else { Retry::Nothing }
-            }
-            Input::Cancel { call, why } => match self.cancel(now_ms, call, why) {
-                Some(by_hook) => {
-                    changed = by_hook;
-                    Retry::All
-                }
-                None => Retry::Nothing,
+    /// What is no new call. Returns whether the object changed.
+    #[cold]
+    fn event(&mut self, turn: &Turn, now_ms: u64, event: Event<'_>) -> bool {
+        let cx = context(turn, &self.standing, &self.tenant, now_ms, 0, Owner::default());
+        let mut retry = Retry::All;
+        let changed = match event {
+            Event::Cancel { call, why } => match self.cancel(turn, now_ms, call, why) {
+                Some(by_hook) => by_hook,
+                None => return false,
             },
-            Input::OwnerLost(lost) => {
-                let cx = context(now_ms, &self.tenant, &self.turn, None);
-                changed = self.object.owner_lost(&cx, lost);
-                Retry::All
-            }
-            Input::Undelivered { call, method, payload, sent } => {
+            Event::OwnerLost(lost) => self.object.owner_lost(&cx, lost),
+            Event::Undelivered { call, method, payload, sent } => {
                 let name = self.info.methods.get(method as usize).map_or("", |method| method.name);
-                let cx = Context { call, ..context(now_ms, &self.tenant, &self.turn, None) };
-                changed = self.object.undelivered(&cx, Undelivered { method: name, sent, payload: &payload });
-                Retry::All
+                self.object.undelivered(&Context { call, ..cx }, Undelivered { method: name, sent, payload })
             }
-            Input::Returned { tag, outcome } => {
-                let cx = context(now_ms, &self.tenant, &self.turn, None);
-                let outcome = outcome.as_ref().map(Vec::as_slice);
-                changed = self.object.returned(&cx, Returned { tag, outcome });
-                Retry::All
+            Event::Returned { tag, outcome } => {
+                self.object.returned(&cx, Returned { tag, outcome: outcome.as_ref().copied() })
             }
-            Input::Tick => {
+            Event::Tick => {
                 self.told_wake_ms = None;
-                let mut retry = Retry::Due;
-                if self.turn.wake_at_ms.get().is_some_and(|at_ms| at_ms <= now_ms) {
-                    self.turn.wake_at_ms.set(None);
-                    let cx = context(now_ms, &self.tenant, &self.turn, None);
-                    changed = self.object.tick(&cx);
-                    retry = Retry::All;
+                match self.standing.wake_at_ms.get() {
+                    Some(at_ms) if at_ms <= now_ms => {
+                        self.standing.wake_at_ms.set(None);
+                        self.object.tick(&cx)
+                    }
+                    _ => {
+                        retry = Retry::Due;
+                        false
+                    }
                 }
-                retry
             }
         };
-        if retry != Retry::Nothing {
-            changed |= self.retry(now_ms, retry);
-        }
-        let (held, let_go) = held::take();
-        Outcome {
-            completions: self.turn.completions.take(),
-            freed: self.turn.freed.take(),
-            changed,
-            wake_at_ms: self.wake_at_ms(),
-            held,
-            let_go,
-            invocations: self.turn.invocations.take(),
-        }
+        self.retry(turn, now_ms, retry) | changed
     }
 
     /// A new call: behind those of its line that wait, or tried at once. Returns whether the object changed.
-    fn call(&mut self, now_ms: u64, mut call: Waiting) -> bool {
+    fn call(&mut self, turn: &Turn, now_ms: u64, call: Call<'_>) -> bool {
         let Some(method) = self.info.methods.get(call.method as usize) else {
             let fault = Fault::new("AttributeError", format!("there is no method number {}", call.method));
-            self.turn.completions.get_mut().push(Completion { call: call.id, outcome: Err(fault), grant: Grant::None });
+            turn.completions.borrow_mut().push(Completion { call: call.id, outcome: Err(fault), grant: Grant::None });
             return false;
         };
         if let Some(Line::Fifo(line)) = method.line
             && !self.lines[line].is_empty()
         {
-            self.lines[line].push_back(call);
+            self.lines[line].push_back(call.parked(None));
             return false;
         }
-        match self.attempt(now_ms, method, &call) {
+        let cx = context(turn, &self.standing, &self.tenant, now_ms, call.id, call.owner);
+        match attempt(&mut *self.object, self.info, method, &cx, call, self.checks_parking) {
             Tried::Answered { changed } => return changed,
             Tried::Parks { until_ms } => {
                 let (Line::Fifo(line) | Line::All(line)) = method.line.expect("attempt lets only these park");
-                call.until_ms = until_ms;
-                self.lines[line].push_back(call);
+                self.lines[line].push_back(call.parked(until_ms));
             }
-            Tried::ByHand => self.turn.by_hand.get_mut().push(call),
+            Tried::ByHand => self.standing.by_hand.get_mut().push(call.parked(None)),
         }
         false
     }
 
-    fn attempt(&mut self, now_ms: u64, method: &'static Method, call: &Waiting) -> Tried {
-        attempt(
-            &mut *self.object,
-            self.info,
-            method,
-            &context(now_ms, &self.tenant, &self.turn, Some(call)),
-            call,
-            self.checks_parking,
-        )
-    }
-
     /// Gives a parked call up. `None` if there is no such call, else whether the object changed.
-    fn cancel(&mut self, now_ms: u64, id: CallId, why: Why) -> Option<bool> {
-        let by_hand = self.turn.by_hand.get_mut();
+    fn cancel(&mut self, turn: &Turn, now_ms: u64, id: CallId, why: Why) -> Option<bool> {
+        let by_hand = self.standing.by_hand.get_mut();
         let waiting = match by_hand.iter().position(|waiting| waiting.id == id) {
             Some(at) => by_hand.remove(at),
             None => self.lines.iter_mut().find_map(|line| {
@@ -308,7 +280,7 @@ impl Shell {
                 line.remove(at)
             })?,
         };
-        let cx = context(now_ms, &self.tenant, &self.turn, Some(&waiting));
+        let cx = context(turn, &self.standing, &self.tenant, now_ms, id, waiting.owner);
         let changed = self.object.cancelled(&cx, why);
         let mut out = Vec::new();
         let outcome = if why == Why::Deadline {
@@ -323,12 +295,12 @@ impl Shell {
             // Nobody reads it, but the host counts the call as waiting until it has an answer.
             Err(Fault::new("Cancelled", "the call was given up"))
         };
-        self.turn.completions.get_mut().push(Completion { call: id, outcome, grant: Grant::None });
+        turn.completions.borrow_mut().push(Completion { call: id, outcome, grant: Grant::None });
         Some(changed)
     }
 
     /// Tries parked calls again, until no more of them is answered. Returns whether the object changed.
-    fn retry(&mut self, now_ms: u64, which: Retry) -> bool {
+    fn retry(&mut self, turn: &Turn, now_ms: u64, which: Retry) -> bool {
         let mut changed = false;
         // After a change everything is worth a try; it ends because each change took a call out of its line.
         let mut which = which;
@@ -347,8 +319,8 @@ impl Shell {
                         at += 1;
                         continue;
                     }
-                    let cx = context(now_ms, &self.tenant, &self.turn, Some(call));
-                    match attempt(&mut *self.object, self.info, method, &cx, call, self.checks_parking) {
+                    let cx = context(turn, &self.standing, &self.tenant, now_ms, call.id, call.owner);
+                    match attempt(&mut *self.object, self.info, method, &cx, call.call(), self.checks_parking) {
                         Tried::Answered { changed } => {
                             self.lines[line].remove(at);
                             changed_now |= changed;
@@ -362,7 +334,7 @@ impl Shell {
                         }
                         Tried::ByHand => {
                             let call = self.lines[line].remove(at).expect("it was just there");
-                            self.turn.by_hand.get_mut().push(call);
+                            self.standing.by_hand.get_mut().push(call);
                         }
                     }
                 }
@@ -377,7 +349,7 @@ impl Shell {
 
     /// When to be woken, if that is not what the host was last told.
     fn wake_at_ms(&mut self) -> Option<u64> {
-        let mut earliest = self.turn.wake_at_ms.get();
+        let mut earliest = self.standing.wake_at_ms.get();
         for line in &self.lines {
             for call in line {
                 earliest = match (earliest, call.until_ms) {
@@ -400,31 +372,38 @@ impl Shell {
     /// The parked calls in the order of their numbers.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn waiting(&mut self) -> Vec<Waiting> {
-        let by_hand = self.turn.by_hand.get_mut().iter();
+        let by_hand = self.standing.by_hand.get_mut().iter();
         let mut waiting: Vec<Waiting> = self.lines.iter().flatten().chain(by_hand).cloned().collect();
         waiting.sort_by_key(|waiting| waiting.id);
         waiting
     }
 }
 
-fn context<'a>(now_ms: u64, tenant: &'a str, turn: &'a Turn, call: Option<&Waiting>) -> Context<'a> {
-    let (call, owner) = call.map_or((0, Owner::default()), |call| (call.id, call.owner));
-    Context { now_ms, tenant, owner, call, turn }
+fn context<'a>(
+    turn: &'a Turn,
+    standing: &'a Standing,
+    tenant: &'a str,
+    now_ms: u64,
+    call: CallId,
+    owner: Owner,
+) -> Context<'a> {
+    Context { now_ms, tenant, owner, call, turn, standing }
 }
 
 /// Calls a method and notes its answer, if it has one.
+#[inline]
 fn attempt(
     object: &mut dyn Object,
     info: &TypeInfo,
     method: &Method,
     cx: &Context<'_>,
-    call: &Waiting,
+    call: Call<'_>,
     checks_parking: bool,
 ) -> Tried {
     let before = checks_parking.then(|| object.save());
     let mut out = cx.turn.payload.take();
     cx.turn.granted.set(Grant::None);
-    let result = match object.call(call.method, cx, call.args.as_bytes(), &mut out) {
+    let result = match object.call(call.method, cx, call.args, &mut out) {
         Err(Stop::Pending { .. } | Stop::ByHand) if method.line.is_none() => raise(
             "RuntimeError",
             format!("{}.{} waits, but is not declared #[method(fifo)] or #[method(all)]", info.typeid, method.name),

@@ -8,7 +8,9 @@
 
 use std::cell::UnsafeCell;
 
-use crate::shell::{self, Grant, Input, Outcome, Shell};
+use crate::context::Turn;
+use crate::received::Received;
+use crate::shell::{self, Call, Event, Grant, Input, Shell};
 use crate::{Fault, Owner, OwnerLost, Why};
 
 /// `list<T>` and `string`.
@@ -67,7 +69,7 @@ const _: () = assert!(size_of::<Completion>() == 48 && size_of::<Invocation>() =
 /// The last step's answer, which the host has read by the time of the next one.
 #[derive(Default)]
 struct Answer {
-    outcome: Outcome,
+    turn: Turn,
     completions: Vec<Completion>,
     invokes: Vec<Invocation>,
     area: Option<Area>,
@@ -103,21 +105,21 @@ pub struct Flat {
 
 impl Flat {
     /// # Safety
-    /// The host has just passed this, with every list in memory that it took from `cabi_realloc` and passes to nobody else.
-    unsafe fn input(self) -> Input {
-        // SAFETY: as this function's; `cabi_realloc` takes from the global allocator, aligned for bytes and of this very length.
-        let bytes = |start: *mut u8, length| unsafe {
-            if length == 0 { Vec::new() } else { Vec::from_raw_parts(start, length, length) }
-        };
+    /// The host has just passed this, with every list in memory that it took from `cabi_realloc`.
+    unsafe fn input<'a>(&self, received: &'a Received) -> Input<'a> {
+        // SAFETY: as this function's.
+        let bytes = |start, length| unsafe { received.bytes(start, length) };
         let third = || bytes(self.third as usize as *mut u8, self.fourth as usize);
-        match self.case {
-            0 => Input::Call {
-                id: self.number,
-                method: self.which,
-                owner: Owner { session: self.third, thread: self.fourth },
-                args: bytes(self.fifth.0, self.fifth.1),
-            },
-            1 => Input::Cancel {
+        Input::Other(match self.case {
+            0 => {
+                return Input::Call(Call {
+                    id: self.number,
+                    method: self.which,
+                    owner: Owner { session: self.third, thread: self.fourth },
+                    args: bytes(self.fifth.0, self.fifth.1),
+                });
+            }
+            1 => Event::Cancel {
                 call: self.number,
                 why: match self.which {
                     0 => Why::Deadline,
@@ -125,25 +127,25 @@ impl Flat {
                     _ => Why::SessionEnded,
                 },
             },
-            2 => Input::OwnerLost(OwnerLost { session: self.number, orderly: self.which != 0 }),
-            3 => Input::Undelivered {
+            2 => Event::OwnerLost(OwnerLost { session: self.number, orderly: self.which != 0 }),
+            3 => Event::Undelivered {
                 call: self.number,
                 method: self.which,
                 payload: third(),
                 sent: !self.fifth.0.is_null(),
             },
-            4 if self.which == 0 => Input::Returned { tag: self.number, outcome: Ok(third()) },
+            4 if self.which == 0 => Event::Returned { tag: self.number, outcome: Ok(third()) },
             4 => {
-                let text = |bytes| String::from_utf8(bytes).unwrap_or_default().into();
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned().into();
                 let fault = Fault {
                     kind: text(third()),
                     message: text(bytes(self.fifth.0, self.fifth.1)),
-                    data: (self.has_data != 0).then(|| bytes(self.data.0, self.data.1)),
+                    data: (self.has_data != 0).then(|| bytes(self.data.0, self.data.1).to_vec()),
                 };
-                Input::Returned { tag: self.number, outcome: Err(fault) }
+                Event::Returned { tag: self.number, outcome: Err(fault) }
             }
-            _ => Input::Tick,
-        }
+            _ => Event::Tick,
+        })
     }
 }
 
@@ -151,33 +153,36 @@ impl Flat {
 ///
 /// # Safety
 /// As the host passes it: see [`Flat`]. What an earlier call returned is not read any more.
-pub(crate) unsafe fn step(shell: &mut Shell, now_ms: u64, seed: u64, flat: Flat) -> *mut u8 {
+pub(crate) unsafe fn step(shell: &mut Shell, now_ms: u64, seed: u64, flat: &Flat) -> *mut u8 {
     // SAFETY: a guest has one thread, which the host enters once at a time, and nothing in a step comes back here.
     let kept = unsafe { &mut *ANSWER.0.get() };
-    let answer = kept.get_or_insert_default();
-    answer.completions.clear();
-    answer.invokes.clear();
-    shell.reuse(std::mem::take(&mut answer.outcome));
+    let Answer { turn, completions, invokes, area } = kept.get_or_insert_default();
+    // SAFETY: a call has just begun.
+    let received = unsafe { Received::new() };
     // SAFETY: the caller's word.
-    answer.outcome = shell.step(now_ms, seed, unsafe { flat.input() });
+    shell.step(turn, now_ms, seed, unsafe { flat.input(&received) });
+    drop(received);
 
-    let outcome = &answer.outcome;
-    answer.completions.extend(outcome.completions.iter().map(completion));
-    answer.invokes.extend(outcome.invocations.iter().map(|shell::Invocation { tag, ident, method, args }| {
+    completions.clear();
+    completions.reserve_exact(turn.completions.get_mut().len());
+    completions.extend(turn.completions.get_mut().iter().map(completion));
+    invokes.clear();
+    invokes.extend(turn.invocations.get_mut().iter().map(|shell::Invocation { tag, ident, method, args }| {
         Invocation { tag: *tag, ident: *ident, method: List::of(method.as_bytes()), args: List::of(args) }
     }));
-    let area = answer.area.insert(Area {
-        completions: List::of(&answer.completions),
-        freed: outcome.freed,
-        changed: outcome.changed,
-        wake_at: WakeAt { given: outcome.wake_at_ms.is_some(), at_ms: outcome.wake_at_ms.unwrap_or(0) },
-        held: List::of(&outcome.held),
-        let_go: List::of(&outcome.let_go),
-        invokes: List::of(&answer.invokes),
+    let area = area.insert(Area {
+        completions: List::of(completions),
+        freed: turn.freed.get(),
+        changed: turn.changed,
+        wake_at: WakeAt { given: turn.wake_at_ms.is_some(), at_ms: turn.wake_at_ms.unwrap_or(0) },
+        held: List::of(&turn.held),
+        let_go: List::of(&turn.let_go),
+        invokes: List::of(invokes),
     });
     (&raw mut *area).cast()
 }
 
+#[inline]
 fn completion(completion: &shell::Completion) -> Completion {
     let call = completion.call;
     match &completion.outcome {

@@ -9,7 +9,8 @@ use std::marker::PhantomData;
 use serde::de::DeserializeOwned;
 
 use crate::object::ObjectType;
-use crate::shell::{Birth, Grant, Input, Invocation, Outcome, Shell};
+use crate::context::Turn;
+use crate::shell::{self, Birth, Event, Grant, Input, Invocation, Shell};
 use crate::{CallId, Fault, Item, Owner, OwnerLost, Why, codec};
 
 /// An object of type `T` and the host around it.
@@ -159,9 +160,10 @@ impl<T: ObjectType> Harness<T> {
 
     #[track_caller]
     fn issue(&mut self, id: CallId, call: Call) -> Answer {
-        let input = Input::Call { id, method: call.method, owner: call.owner, args: call.args.clone() };
+        let args = call.args.clone();
+        let (method, owner) = (call.method, call.owner);
         self.waiting.insert(id, call);
-        self.step(input);
+        self.step(Input::Call(shell::Call { id, method, owner, args: &args }));
         self.answers.remove(&id).unwrap_or(Answer::Parked(id))
     }
 
@@ -190,7 +192,7 @@ impl<T: ObjectType> Harness<T> {
         while let Some(at_ms) = self.wake_at_ms.filter(|at_ms| *at_ms <= end_ms) {
             self.now_ms = self.now_ms.max(at_ms);
             self.wake_at_ms = None;
-            self.step(Input::Tick);
+            self.step(Input::Other(Event::Tick));
             assert!(
                 self.wake_at_ms.is_none_or(|next_ms| next_ms > at_ms),
                 "{} asks again for the wake-up at {at_ms} ms that it just had",
@@ -207,7 +209,7 @@ impl<T: ObjectType> Harness<T> {
     #[track_caller]
     pub fn cancel(&mut self, call: CallId, why: Why) {
         assert!(self.waiting.contains_key(&call), "call {call} does not wait");
-        self.step(Input::Cancel { call, why });
+        self.step(Input::Other(Event::Cancel { call, why }));
         assert!(!self.waiting.contains_key(&call), "call {call} still waits after it was given up");
         if why != Why::Deadline {
             self.answers.remove(&call);
@@ -224,7 +226,7 @@ impl<T: ObjectType> Harness<T> {
         for call in self.waiting.iter().filter_map(lost).collect::<Vec<_>>() {
             self.cancel(call, Why::SessionEnded);
         }
-        self.step(Input::OwnerLost(OwnerLost { session, orderly }));
+        self.step(Input::Other(Event::OwnerLost(OwnerLost { session, orderly })));
     }
 
     /// Tells the object that a result never reached its client, or may not have if it was `sent`. Calls are numbered from 1, in the order they were made.
@@ -236,7 +238,7 @@ impl<T: ObjectType> Harness<T> {
         let found = const { T::INFO }.methods.iter().position(|info| info.name == method);
         let method = found.unwrap_or_else(|| panic!("{} has no method `{method}`", T::INFO.typeid));
         let method = u32::try_from(method).expect("there are few methods");
-        self.step(Input::Undelivered { call, method, payload: result.as_bytes().to_vec(), sent });
+        self.step(Input::Other(Event::Undelivered { call, method, payload: result.as_bytes(), sent }));
     }
 
     /// Tells the object how a call that it asked for ended.
@@ -245,7 +247,8 @@ impl<T: ObjectType> Harness<T> {
     /// If the object breaks a rule.
     #[track_caller]
     pub fn returned(&mut self, tag: u64, outcome: Result<Item, Fault>) {
-        self.step(Input::Returned { tag, outcome: outcome.map(|item| item.as_bytes().to_vec()) });
+        let outcome = outcome.as_ref().map(Item::as_bytes).map_err(Clone::clone);
+        self.step(Input::Other(Event::Returned { tag, outcome }));
     }
 
     /// Moves the object to a new instance as an upgrade does: saves, loads, calls again what waits.
@@ -332,14 +335,15 @@ impl<T: ObjectType> Harness<T> {
     }
 
     #[track_caller]
-    fn step(&mut self, input: Input) {
+    fn step(&mut self, input: Input<'_>) {
         self.seed += 1;
         let typeid = T::INFO.typeid;
-        let outcome: Outcome = self.shell.step(self.now_ms, self.seed, input);
-        for ident in outcome.held {
+        let mut turn = Turn::default();
+        self.shell.step(&mut turn, self.now_ms, self.seed, input);
+        for ident in turn.held {
             *self.held.entry(ident).or_default() += 1;
         }
-        for ident in outcome.let_go {
+        for ident in turn.let_go {
             match self.held.get_mut(&ident) {
                 Some(1) => drop(self.held.remove(&ident)),
                 Some(times) => *times -= 1,
@@ -347,14 +351,14 @@ impl<T: ObjectType> Harness<T> {
             }
         }
         // As a host does it: what a step grants is held after what it freed.
-        self.is_free |= outcome.freed;
-        for completion in outcome.completions {
+        self.is_free |= turn.freed.get();
+        for completion in turn.completions.take() {
             let waited = self.waiting.remove(&completion.call);
             assert!(waited.is_some(), "{typeid} answered call {}, which does not wait", completion.call);
             let answer = match completion.outcome {
                 Ok(bytes) => {
                     self.is_free &= completion.grant == Grant::None;
-                    let item = Item::from_bytes(bytes);
+                    let item = Item::from_bytes(&bytes);
                     match completion.grant {
                         Grant::None => Answer::Returned(item),
                         Grant::Clean => Answer::Granted(item),
@@ -365,9 +369,9 @@ impl<T: ObjectType> Harness<T> {
             };
             self.answers.insert(completion.call, answer);
         }
-        self.version += u64::from(outcome.changed);
-        self.wake_at_ms = outcome.wake_at_ms.or(self.wake_at_ms);
-        self.invocations.extend(outcome.invocations);
+        self.version += u64::from(turn.changed);
+        self.wake_at_ms = turn.wake_at_ms.or(self.wake_at_ms);
+        self.invocations.extend(turn.invocations.take());
         let known: Vec<CallId> = self.shell.waiting().iter().map(|waiting| waiting.id).collect();
         assert!(known.iter().eq(self.waiting.keys()), "{typeid} lost a call: {known:?} of {:?} wait", self.parked());
     }

@@ -217,7 +217,7 @@ fn call(callable: &Callable, name: &str, function: &TokenStream) -> TokenStream 
         let given = quote!(FUNCTION, &PARAMS[#at], &slots[#at]);
         let value = match (param.kind, &param.default) {
             (ParamKind::Rest, _) => quote!(sg::args::rest(#given)?),
-            (ParamKind::Keywords, _) => quote!(sg::args::keywords(#given)?),
+            (ParamKind::Keywords, _) => quote!(sg::args::keywords(FUNCTION, PARAMS, &PARAMS[#at], &slots[#at])?),
             (_, None) => quote!(sg::args::required(#given)?),
             (_, Some((default, _))) => quote! {
                 match sg::args::one(#given)? { Some(value) => value, None => #default }

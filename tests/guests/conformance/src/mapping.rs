@@ -1,5 +1,6 @@
 //! Python's `dict`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -25,7 +26,7 @@ struct Pair {
     key: Item,
     value: Item,
     /// Its key in `places`.
-    bytes: Vec<u8>,
+    identity: Vec<u8>,
 }
 
 /// A dict.
@@ -63,8 +64,8 @@ impl dict {
 
     /// Sets the value of a key.
     pub fn __setitem__(&mut self, key: Item, value: Item) -> Result<()> {
-        match key_bytes(&key)? {
-            Some(bytes) => self.set(bytes, key, value),
+        match identity(&key)? {
+            Some(identity) => self.set(identity.as_bytes(), key, value),
             None => self.set_nan(key, value),
         }
         Ok(())
@@ -81,8 +82,8 @@ impl dict {
     }
 
     /// Returns the value of a key, or `default`.
-    pub fn get(&self, key: Item, #[default(None)] default: Option<Item>) -> Result<Option<Item>> {
-        Ok(self.find(&key)?.map(|pair| pair.value.clone()).or(default))
+    pub fn get(&self, key: Item, #[default(None)] default: Option<Item>) -> Result<Option<Cow<'_, Item>>> {
+        Ok(self.find(&key)?.map(|pair| Cow::Borrowed(&pair.value)).or(default.map(Cow::Owned)))
     }
 
     /// Returns a list of pairs.
@@ -97,8 +98,8 @@ impl dict {
 
     /// Removes a key and returns its value, or `default`. Raises KeyError if it is not there and no default is given.
     pub fn pop(&mut self, key: Item, #[rest] default: Vec<Item>) -> Result<Item> {
-        let place = match key_bytes(&key)? {
-            Some(bytes) => self.places.remove(&bytes),
+        let place = match identity(&key)? {
+            Some(identity) => self.places.remove(identity.as_bytes()),
             None => None,
         };
         match (place, default.into_iter().next()) {
@@ -112,7 +113,7 @@ impl dict {
     pub fn popitem(&mut self) -> Result<(Item, Item)> {
         match self.pairs.pop_last() {
             Some((_, pair)) => {
-                self.places.remove(&pair.bytes);
+                self.places.remove(&pair.identity);
                 Ok((pair.key, pair.value))
             }
             None => key_error(&Item::new("popitem(): dictionary is empty").expect("text can be encoded")),
@@ -157,25 +158,25 @@ impl dict {
     }
 
     fn find(&self, key: &Item) -> Result<Option<&Pair>> {
-        let place = key_bytes(key)?.and_then(|bytes| self.places.get(&bytes));
+        let place = identity(key)?.and_then(|identity| self.places.get(identity.as_bytes()));
         Ok(place.map(|place| &self.pairs[place]))
     }
 
-    fn set(&mut self, bytes: Vec<u8>, key: Item, value: Item) {
-        if let Some(place) = self.places.get(&bytes) {
+    fn set(&mut self, identity: &[u8], key: Item, value: Item) {
+        if let Some(place) = self.places.get(identity) {
             // The first key stays, as in Python.
             self.pairs.get_mut(place).expect("every place has a pair").value = value;
             return;
         }
-        self.places.insert(bytes.clone(), self.place_next);
-        self.pairs.insert(self.place_next, Pair { key, value, bytes });
+        self.places.insert(identity.to_vec(), self.place_next);
+        self.pairs.insert(self.place_next, Pair { key, value, identity: identity.to_vec() });
         self.place_next += 1;
     }
 
     /// NaN equals nothing, so each is a key of its own, which no other key's bytes can be.
     fn set_nan(&mut self, key: Item, value: Item) {
         let bytes = [&[0xff, 0xff][..], &self.place_next.to_be_bytes()].concat();
-        self.set(bytes, key, value);
+        self.set(&bytes, key, value);
     }
 
     /// Sets all pairs, or none if one of them cannot be.
@@ -190,18 +191,15 @@ impl dict {
         };
         pairs.extend(kwargs.into_iter().map(|(key, value)| (Item::new(&key).expect("text can be encoded"), value)));
         for (key, _) in &pairs {
-            key_bytes(key)?;
+            identity(key)?;
         }
         pairs.into_iter().try_for_each(|(key, value)| self.__setitem__(key, value))
     }
 }
 
 /// What identifies a key; `None` if it equals nothing.
-fn key_bytes(key: &Item) -> Result<Option<Vec<u8>>> {
-    match Key::of(key.as_bytes()) {
-        Ok(key) => Ok(key.map(|key| key.as_bytes().to_vec())),
-        Err(fault) => raise(fault.kind, fault.message),
-    }
+fn identity(key: &Item) -> Result<Option<Key>> {
+    Key::of(key.as_bytes()).or_else(|fault| raise(fault.kind, fault.message))
 }
 
 fn key_error<T>(key: &Item) -> Result<T> {
