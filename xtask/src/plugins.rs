@@ -149,13 +149,15 @@ fn package_name(folder: &Path) -> Result<String> {
     Ok(name.with_context(|| format!("{} names no package", folder.display()))?.to_owned())
 }
 
-/// Wraps a core module as `plugins/NAME.wasm` of the target folder, unless it is younger than the module.
+/// Wraps a core module as `plugins/NAME.wasm` of the target folder, unless it is younger than the module and than this program.
 fn make_component(name: &str, module: &Path) -> Result<PathBuf> {
     // target/wasm32-unknown-unknown/guest/NAME.wasm
     let target = module.ancestors().nth(3).with_context(|| format!("{} is in no target folder", module.display()))?;
     let component = target.join("plugins").join(format!("{name}.wasm"));
     let changed = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
-    if changed(&component).is_ok_and(|made| changed(module).is_ok_and(|built| built < made)) {
+    let program = std::env::current_exe()?;
+    let is_older = |path: &Path, made| changed(path).is_ok_and(|built| built < made);
+    if changed(&component).is_ok_and(|made| is_older(module, made) && is_older(&program, made)) {
         return Ok(component);
     }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
 
-use crate::{BuildError, WORLD};
+use crate::{BuildError, WORLD, front};
 
 /// The custom section that says what a component was made with, in lines of a word and what it stands for.
 const SECTION: &str = "steward";
@@ -25,12 +25,16 @@ pub fn wrap(module: &[u8], adapter: Option<(&str, &[u8])>) -> Result<Vec<u8>, Bu
         )));
     }
     let mut encoder = ComponentEncoder::default();
-    encoder.validate(true);
     let encoded = encoder.module(module).and_then(|encoder| match adapter {
         Some((name, bytes)) => encoder.adapter(name, bytes),
         None => Ok(encoder),
     });
-    encoded.and_then(ComponentEncoder::encode).map_err(|error| BuildError::Component(format!("{error:#}")))
+    let component =
+        encoded.and_then(ComponentEncoder::encode).map_err(|error| BuildError::Component(format!("{error:#}")))?;
+    let component = front::put(&component).map_err(|error| BuildError::Component(error.to_string()))?;
+    let checked = wasmparser::Validator::new().validate_all(&component);
+    checked.map_err(|error| BuildError::Component(error.to_string()))?;
+    Ok(component)
 }
 
 /// Names of the functions that a module wants of a system: `clock_time_get`, for a libc's `time()`.

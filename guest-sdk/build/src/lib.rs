@@ -7,6 +7,7 @@
 pub mod c;
 mod component;
 mod fetch;
+mod front;
 pub mod go;
 mod new;
 mod rust;
