@@ -100,11 +100,15 @@ impl Instance {
         self.store.data().over_quota.as_ref()
     }
 
-    /// Bytes of memory that it has, and whether three quarters of those that it may add are taken.
-    pub(super) fn memory(&self) -> (usize, bool) {
-        let Inside { who, memory_bytes, .. } = self.store.data();
-        let more = who.memory_bytes_max.saturating_sub(self.start_bytes);
-        (*memory_bytes, *memory_bytes > self.start_bytes + more / 4 * 3)
+    /// Bytes of memory that it has.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.store.data().memory_bytes
+    }
+
+    /// Whether three quarters of the memory that it may add are taken.
+    pub(super) fn is_nearly_full(&self) -> bool {
+        let more = self.store.data().who.memory_bytes_max.saturating_sub(self.start_bytes);
+        self.memory_bytes() > self.start_bytes + more / 4 * 3
     }
 
     /// Says what ended the guest.

@@ -64,12 +64,12 @@ impl Ledger {
         if held > limit {
             return Err(Broken::TooManyHeld { held, limit });
         }
-        let mut answered = HashSet::new();
+        if let [_, _, ..] = &outcome.completions[..] {
+            once_each(&outcome.completions)?;
+        }
         for completion in &outcome.completions {
             let wit::Completion { call, outcome: result, grant } = completion;
-            let waits = asking == Some(*call) || self.waiting.contains_key(call);
-            // Most steps answer one call, and need no set to see that it comes once.
-            if !waits || outcome.completions.len() > 1 && !answered.insert(*call) {
+            if asking != Some(*call) && !self.waiting.contains_key(call) {
                 return Err(Broken::UnknownCall(*call));
             }
             match result {
@@ -150,6 +150,14 @@ impl Ledger {
         }
         self.held_total = self.held_total.saturating_add(few(held));
     }
+}
+
+/// Checks that no call is answered twice.
+#[cold]
+fn once_each(completions: &[wit::Completion]) -> Result<(), Broken> {
+    let mut answered = HashSet::new();
+    let twice = completions.iter().find(|completion| !answered.insert(completion.call));
+    twice.map_or(Ok(()), |completion| Err(Broken::UnknownCall(completion.call)))
 }
 
 /// How many there are: what was checked is within its limit.

@@ -207,13 +207,16 @@ impl Object {
             Input::Leave { .. } => return Some(Instead::Nothing),
             _ => return None,
         };
-        let limit = release.kind.who.runtime.config.parked_max;
         Some(match (release.place_of(call.method), call.method) {
-            (Some(_), _) if self.ledger.waiting.len() >= limit => {
+            (Some(_), _) if self.ledger.waiting.is_empty() => return None,
+            (Some(_), _) => {
+                let limit = release.kind.who.runtime.config.parked_max;
+                if self.ledger.waiting.len() < limit {
+                    return None;
+                }
                 let fault = Fault::refused("OverQuota", format!("{limit} calls wait for this object, its limit"));
                 Instead::Fault(fault.retry())
             }
-            (Some(_), _) => return None,
             (None, common::STR | common::REPR) => Instead::Text(format!("<{typeid} object {}>", self.ident)),
             (None, common::GET_VALUE) => {
                 let fault = format!("type `{typeid}` offers no copy of its value");
@@ -281,26 +284,7 @@ impl Object {
             Err(_) => Ok(()),
         };
         match (stepped, checked) {
-            (Ok(outcome), Ok(())) => {
-                if let Ok(journal) = &mut self.journal
-                    && !is_mere_answer(input, &outcome)
-                {
-                    journal.stepped(input, seed, digest(&outcome), ticks);
-                }
-                let answered = self.ledger.settle(input, &outcome);
-                if let Ok(journal) = &mut self.journal {
-                    let mark = journal.base.mark;
-                    answered
-                        .iter()
-                        .filter(|(id, _)| *id <= mark)
-                        .for_each(|(id, waiting)| journal.waited(*id, waiting));
-                }
-                outcome.held.iter().for_each(|ident| out.hold(Ident(*ident)));
-                outcome.let_go.iter().for_each(|ident| out.let_go(Ident(*ident)));
-                emit(outcome, out);
-                self.traps.take_if(|traps| traps.went_well());
-                self.save_if_due(now_ms, out);
-            }
+            (Ok(outcome), Ok(())) => self.accept(input, seed, outcome, out),
             (Err(Trap { what, over_quota, .. }), _) => {
                 self.fail(input, format!("guest trapped in {}: {what}", self.place(input)), over_quota, out);
             }
@@ -308,6 +292,26 @@ impl Object {
                 self.fail(input, format!("guest broke the rules in {}: {broken}", self.place(input)), None, out);
             }
         }
+    }
+
+    /// Enters what a checked step brought, and hands it on.
+    fn accept(&mut self, input: &Input<'_>, seed: u64, outcome: wit::Outcome, out: &mut Outbox) {
+        self.traps.take_if(|traps| traps.went_well());
+        if is_mere_answer(input, &outcome) {
+            return emit(outcome, out);
+        }
+        if let (Ok(journal), Ok(guest)) = (&mut self.journal, &self.guest) {
+            journal.stepped(input, seed, digest(&outcome), guest.ticks());
+        }
+        let answered = self.ledger.settle(input, &outcome);
+        if let Ok(journal) = &mut self.journal {
+            let mark = journal.base.mark;
+            answered.iter().filter(|(id, _)| *id <= mark).for_each(|(id, waiting)| journal.waited(*id, waiting));
+        }
+        outcome.held.iter().for_each(|ident| out.hold(Ident(*ident)));
+        outcome.let_go.iter().for_each(|ident| out.let_go(Ident(*ident)));
+        emit(outcome, out);
+        self.save_if_due(time_of(input), out);
     }
 
     /// The guest failed in a step. A call is as if it had never come; everything else has happened whether or not the

@@ -403,8 +403,8 @@ impl Shard {
     /// Gives no more seats than are taken, once memory has grown beyond what leaves room for others.
     fn measure(&self, state: &mut State) {
         let Some(instance) = &state.instance else { return };
-        let (memory_bytes, is_nearly_full) = instance.memory();
-        if std::mem::replace(&mut state.memory_bytes, memory_bytes) != memory_bytes && is_nearly_full {
+        let memory_bytes = instance.memory_bytes();
+        if std::mem::replace(&mut state.memory_bytes, memory_bytes) != memory_bytes && instance.is_nearly_full() {
             self.objects_max.fetch_min(self.objects.load(Ordering::Relaxed).max(1), Ordering::Relaxed);
         }
     }

@@ -77,7 +77,7 @@ pub(super) fn tell(release: &Release, input: &Input<'_>) -> wit::Input {
     }
 }
 
-/// Whether all that a step did was to answer its own call: then it need not be taken again.
+/// Whether all that a step did was to answer its own call: then nothing is kept of it, as nothing need be done again.
 pub(super) fn is_mere_answer(input: &Input<'_>, outcome: &wit::Outcome) -> bool {
     let wit::Outcome { completions, freed, changed, wake_at, held, let_go, invokes } = outcome;
     let [wit::Completion { call, grant: wit::Grant::None, .. }] = &completions[..] else { return false };
