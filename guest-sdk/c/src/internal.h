@@ -32,6 +32,8 @@ static void *st__arena(size_t bytes);
 /// The same; the last allocation grows where it is.
 static void *st__arena_grow(void *memory, size_t bytes_old, size_t bytes);
 static void st__arena_reset(void);
+/// Resets what a step has left: another one has begun.
+static void st__arena_renew(void);
 /// Ends the guest: a trap, which the host tells of. `message` goes to the host's log.
 NORETURN static void st__die(const char *message);
 /// Makes room in the arena for one more element of an array of `*capacity`.

@@ -36,6 +36,8 @@ static struct {
     /// What was allocated last, if it may grow.
     uint8_t *last;
     struct chunk *chunks;
+    /// A step is over, of which the host may still read what it gave.
+    bool is_old;
 } arena;
 static _Alignas(8) uint8_t arena_first[ARENA_FIRST_BYTES];
 
@@ -85,6 +87,13 @@ static void st__arena_reset(void) {
         arena.chunks = next;
     }
     arena.at = arena.end = arena.last = NULL;
+    arena.is_old = false;
+}
+
+static void st__arena_renew(void) {
+    if (arena.is_old) {
+        st__arena_reset();
+    }
 }
 
 static void *st__room(void *elements, size_t count, size_t *capacity, size_t bytes_each) {

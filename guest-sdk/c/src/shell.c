@@ -70,6 +70,11 @@ static const st_part *part_of(const st_type *type, uint32_t kind) {
 
 /// Where among the parts a method stands; `parts_count` if there is none of this number. The constructor has none.
 static uint32_t place_of_method(const st_type *type, uint32_t number) {
+    // Mostly nothing but methods stands before it; that is known once its plan is.
+    uint32_t likely = number < type->parts_count ? number + 1 : 0;
+    if (likely < type->parts_count && type->plans[likely] != NULL && type->plans[likely]->number == number) {
+        return likely;
+    }
     uint32_t methods = 0;
     for (uint32_t at = 1; at < type->parts_count; at++) {
         if (type->parts[at]->kind == ST_PART_METHOD && methods++ == number) {
@@ -77,6 +82,15 @@ static uint32_t place_of_method(const st_type *type, uint32_t number) {
         }
     }
     return type->parts_count;
+}
+
+/// The number of the method at this place; that of no method, if it is none.
+static uint32_t number_of_method(const st_type *type, uint32_t place) {
+    uint32_t methods = 0;
+    for (uint32_t at = 1; at < place; at++) {
+        methods += type->parts[at]->kind == ST_PART_METHOD;
+    }
+    return place > 0 && type->parts[place]->kind == ST_PART_METHOD ? methods : UINT32_MAX;
 }
 
 /// The number of the line in which calls of the method at this place wait; with `parts_count`, how many lines there are.
@@ -113,6 +127,7 @@ static const st_plan *plan_of(const st_type *type, uint32_t place) {
             abort();
         }
         (*plan)->line = (uint8_t)line_of(type, place);
+        (*plan)->number = number_of_method(type, place);
     }
     return *plan;
 }
@@ -413,6 +428,9 @@ static plugin_option_u64_t wake_at(object *o) {
 
 /// Begins a turn: what the one before collected is gone.
 static void turn_begin(uint64_t seed) {
+    // What the host has passed lies there, if it has passed anything.
+    st__arena_renew();
+    arena.is_old = true;
     memset(&turn, 0, sizeof turn);
     memset(&tokens_held, 0, sizeof tokens_held);
     memset(&tokens_let_go, 0, sizeof tokens_let_go);

@@ -48,6 +48,8 @@ typedef struct st_plan {
     uint8_t rest, keywords;
     /// Of the lines of its type, if its calls may wait.
     uint8_t line;
+    /// Of its type's methods.
+    uint32_t number;
     struct param params[];
 } st_plan;
 

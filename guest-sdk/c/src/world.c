@@ -390,25 +390,10 @@ void exports_steward_plugin_referent_describe(exports_steward_plugin_referent_li
 
 #ifdef __wasm__
 
-// What the bindings leave weak. All that goes to the host lies in the arena or is constant, so once the host has read it, the arena is reset
-// as a whole: nothing is freed piece by piece.
-
-#define POST_RETURN(function, symbol)                                                                       \
-    __attribute__((export_name("cabi_post_steward:plugin/referent@0.1.0#" function)))                       \
-    void __wasm_export_exports_steward_plugin_referent_##symbol##_post_return(ST_UNUSED uint8_t *returned) { \
-        st__arena_reset();                                                                                  \
-    }                                                                                                       \
-    void __wasm_export_exports_steward_plugin_referent_##symbol##_post_return(uint8_t *returned)
-
-POST_RETURN("describe", describe);
-POST_RETURN("[static]object.create", static_object_create);
-POST_RETURN("[method]object.step", method_object_step);
-POST_RETURN("[method]object.save", method_object_save);
-POST_RETURN("[static]object.load", static_object_load);
-
 /// Where the host puts what it passes.
 __attribute__((export_name("cabi_realloc"))) void *cabi_realloc(void *memory, size_t bytes_old, size_t align, size_t bytes);
 void *cabi_realloc(void *memory, size_t bytes_old, size_t align, size_t bytes) {
+    st__arena_renew();
     // An empty list's pointer is never read, but must be aligned.
     return bytes == 0 ? (void *)align : st__arena_grow(memory, bytes_old, bytes);
 }
