@@ -49,7 +49,8 @@ fn fill_plainly<'a>(params: &[Param], args: &'a [u8], slots: &mut [Slot<'a>]) ->
 }
 
 /// Length of the item that comes first, if it is a number, or a text or bytes of fewer than 256.
-fn plain_length(items: &[u8]) -> Option<usize> {
+#[inline(never)]
+pub(crate) fn plain_length(items: &[u8]) -> Option<usize> {
     let first = *items.first()?;
     let small = usize::from(first & 0x1f);
     match (first >> 5, small) {
@@ -310,7 +311,12 @@ mod tests {
         let texts = ["", "x", &"x".repeat(23), &"x".repeat(24), &"x".repeat(255), &"x".repeat(256)];
         let mut given = texts.map(|text| args![text]).to_vec();
         given.extend([args![], args![7], args![-300, 2.5], args![None::<u8>, true], args![vec![1], 2], args![1, 2, 3]]);
-        given.extend([args![1, b = 2], vec![0x82, 0x81, 0x61, 0xa0], vec![0x82, 0x82, 0x01, 0xa0], vec![0x82, 0x80, 0x01, 0xa0]]);
+        given.extend([
+            args![1, b = 2],
+            vec![0x82, 0x81, 0x61, 0xa0],
+            vec![0x82, 0x82, 0x01, 0xa0],
+            vec![0x82, 0x80, 0x01, 0xa0],
+        ]);
         for args in given {
             for params in [&[][..], &[A], &[A, B2], &[A, B], &[B2, B2], &[A, REST], &[A, K], &[REST], &[KEYWORDS]] {
                 let [mut short, mut long] = [(); 2].map(|()| vec![Slot::Empty; params.len()]);

@@ -90,9 +90,7 @@ pub struct FlatBirth {
 #[expect(unsafe_code, reason = "the border to the host, as generated for the other exports")]
 pub unsafe fn create<T: Types>(flat: &FlatBirth, args: (*mut u8, usize)) -> *mut u8 {
     // SAFETY: the caller's word.
-    unsafe {
-        make::<T>(flat, |received, entry, birth| (entry.create)(birth, received.bytes(args.0, args.1)))
-    }
+    unsafe { make::<T>(flat, |received, entry, birth| (entry.create)(birth, received.bytes(args.0, args.1))) }
 }
 
 /// Makes an object from a saved state; returns where the answer lies.

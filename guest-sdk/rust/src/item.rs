@@ -1,6 +1,5 @@
 //! Values that stay encoded, and tokens that keep other objects alive.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
@@ -55,7 +54,7 @@ impl Item {
             return Self(Kept::Long(item.into()));
         }
         let mut bytes = [0; SHORT_MAX];
-        bytes.iter_mut().zip(item).for_each(|(to, from)| *to = *from);
+        copy_few(&mut bytes, item);
         Self(Kept::Short { length: item.len() as u8, bytes })
     }
 
@@ -172,6 +171,23 @@ impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Handle({} {})", self.typeid(), self.0.ident)
     }
+}
+
+/// Copies fewer than 32 bytes to where there is room for them. In a guest a copy of unknown length is a call of the host's: for these, more
+/// than they are worth.
+fn copy_few(to: &mut [u8], from: &[u8]) {
+    /// Those at either end, which may meet.
+    fn both_ends<const N: usize>(to: &mut [u8], from: &[u8]) -> Option<()> {
+        let (first, last) = (from.first_chunk::<N>()?, from.last_chunk::<N>()?);
+        *to.first_chunk_mut()? = *first;
+        *to.get_mut(..from.len())?.last_chunk_mut()? = *last;
+        Some(())
+    }
+    both_ends::<16>(to, from)
+        .or_else(|| both_ends::<8>(to, from))
+        .or_else(|| both_ends::<4>(to, from))
+        .or_else(|| both_ends::<2>(to, from))
+        .or_else(|| both_ends::<1>(to, from));
 }
 
 /// Holds the tokens in an item; says whether there are any.
@@ -303,24 +319,27 @@ impl<'de> Deserialize<'de> for Handle {
 
 /// What came to be held and was let go since the last [`held::take`]: a guest has one thread, and so does each test.
 pub(crate) mod held {
-    use super::RefCell;
+    use std::cell::{Cell, RefCell};
 
     thread_local! {
         static CHANGES: RefCell<(Vec<u64>, Vec<u64>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+        static ARE_ANY: Cell<bool> = const { Cell::new(false) };
     }
 
     pub(crate) fn hold(ident: u64) {
+        ARE_ANY.set(true);
         CHANGES.with_borrow_mut(|(held, _)| held.push(ident));
     }
 
     pub(crate) fn let_go(ident: u64) {
+        ARE_ANY.set(true);
         CHANGES.with_borrow_mut(|(_, let_go)| let_go.push(ident));
     }
 
-    /// Takes the changes: held and let go, without what was only passing through.
-    pub(crate) fn take() -> (Vec<u64>, Vec<u64>) {
-        let has_changes = CHANGES.with_borrow(|(held, let_go)| held.len() + let_go.len() > 0);
-        if has_changes { settle() } else { (Vec::new(), Vec::new()) }
+    /// Takes the changes, if there were any: held and let go, without what was only passing through.
+    #[inline]
+    pub(crate) fn take() -> Option<(Vec<u64>, Vec<u64>)> {
+        ARE_ANY.replace(false).then(settle)
     }
 
     #[cold]
@@ -353,26 +372,26 @@ mod tests {
         let handle: Handle = codec::from_slice(&token(7)).unwrap();
         assert_eq!((handle.typeid(), handle.ident(), handle.address()), ("Queue", 7, None));
         assert_eq!(codec::to_vec(&handle).unwrap(), token(7));
-        assert_eq!(held::take(), (vec![7], vec![]));
+        assert_eq!(held::take().unwrap_or_default(), (vec![7], vec![]));
         let copy = handle.clone();
-        assert_eq!(held::take(), (vec![7], vec![]));
+        assert_eq!(held::take().unwrap_or_default(), (vec![7], vec![]));
         drop((handle, copy));
-        assert_eq!(held::take(), (vec![], vec![7, 7]));
+        assert_eq!(held::take().unwrap_or_default(), (vec![], vec![7, 7]));
     }
 
     #[test]
     fn token_that_passes_through_is_not_held() {
         let _: Handle = codec::from_slice(&token(7)).unwrap();
-        assert_eq!(held::take(), (vec![], vec![]));
+        assert_eq!(held::take().unwrap_or_default(), (vec![], vec![]));
     }
 
     #[test]
     fn tokens_deep_in_an_item_are_held_once_each() {
         let bytes = [&[0x82][..], &token(300), &[0x81], &token(9)].concat();
         let item: Item = codec::from_slice(&bytes).unwrap();
-        assert_eq!(held::take(), (vec![300, 9], vec![]));
+        assert_eq!(held::take().unwrap_or_default(), (vec![300, 9], vec![]));
         drop(item);
-        assert_eq!(held::take(), (vec![], vec![300, 9]));
+        assert_eq!(held::take().unwrap_or_default(), (vec![], vec![300, 9]));
     }
 
     #[test]
@@ -391,7 +410,7 @@ mod tests {
         let text = [&[0x58, token(7).len() as u8][..], &token(7)].concat();
         let item: Item = codec::from_slice(&text).unwrap();
         assert_eq!(item.as_bytes(), text);
-        assert_eq!(held::take(), (vec![], vec![]));
+        assert_eq!(held::take().unwrap_or_default(), (vec![], vec![]));
     }
 
     #[test]

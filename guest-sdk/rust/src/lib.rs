@@ -68,10 +68,10 @@
 
 #[cfg(target_arch = "wasm32")]
 mod alloc;
-#[cfg(target_arch = "wasm32")]
-mod birth;
 #[doc(hidden)]
 pub mod args;
+#[cfg(target_arch = "wasm32")]
+mod birth;
 pub mod codec;
 mod context;
 #[cfg(target_arch = "wasm32")]
@@ -79,9 +79,9 @@ mod context;
 pub mod glue;
 mod item;
 mod object;
-mod shell;
 #[cfg(target_arch = "wasm32")]
 mod received;
+mod shell;
 #[cfg(target_arch = "wasm32")]
 mod step;
 #[cfg(not(target_arch = "wasm32"))]

@@ -164,16 +164,15 @@ impl Shell {
         standing.wake_at_ms.set(wake_at_ms);
         // What the last step's values let go when they were freed belongs to nobody.
         held::take();
-        let cx = Context {
-            now_ms, tenant: &tenant, owner: Owner::default(), call: 0, turn: &turn, standing: &standing
-        };
+        let cx =
+            Context { now_ms, tenant: &tenant, owner: Owner::default(), call: 0, turn: &turn, standing: &standing };
         let object = make(&cx).map_err(|stop| match stop {
             Stop::Raised(fault) => fault,
             Stop::Pending { .. } | Stop::ByHand => Fault::new("RuntimeError", "a constructor cannot wait"),
         })?;
         let lines = (0..info.lines).map(|_| VecDeque::new()).collect();
         let object = Box::new(object);
-        let (held, _) = held::take();
+        let (held, _) = held::take().unwrap_or_default();
         Ok((Self { object, info, tenant, lines, standing, told_wake_ms: None, checks_parking: false }, held))
     }
 
@@ -198,13 +197,17 @@ impl Shell {
         held::take();
         turn.begin(seed);
         let changed = match input {
-            Input::Call(call) => self.call(turn, now_ms, call) && {
-                self.retry(turn, now_ms, Retry::All);
-                true
-            },
+            Input::Call(call) => {
+                self.call(turn, now_ms, call) && {
+                    self.retry(turn, now_ms, Retry::All);
+                    true
+                }
+            }
             Input::Other(event) => self.event(turn, now_ms, event),
         };
-        (turn.held, turn.let_go) = held::take();
+        if let Some(changes) = held::take() {
+            (turn.held, turn.let_go) = changes;
+        }
         turn.changed = changed;
         turn.wake_at_ms = self.wake_at_ms();
     }

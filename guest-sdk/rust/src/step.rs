@@ -70,6 +70,7 @@ const _: () = assert!(size_of::<Completion>() == 48 && size_of::<Invocation>() =
 #[derive(Default)]
 struct Answer {
     turn: Turn,
+    single: Option<Completion>,
     completions: Vec<Completion>,
     invokes: Vec<Invocation>,
     area: Option<Area>,
@@ -156,30 +157,42 @@ impl Flat {
 pub(crate) unsafe fn step(shell: &mut Shell, now_ms: u64, seed: u64, flat: &Flat) -> *mut u8 {
     // SAFETY: a guest has one thread, which the host enters once at a time, and nothing in a step comes back here.
     let kept = unsafe { &mut *ANSWER.0.get() };
-    let Answer { turn, completions, invokes, area } = kept.get_or_insert_default();
+    let Answer { turn, single, completions, invokes, area } = kept.get_or_insert_default();
     // SAFETY: a call has just begun.
     let received = unsafe { Received::new() };
     // SAFETY: the caller's word.
     shell.step(turn, now_ms, seed, unsafe { flat.input(&received) });
     drop(received);
 
-    completions.clear();
-    completions.reserve_exact(turn.completions.get_mut().len());
-    completions.extend(turn.completions.get_mut().iter().map(completion));
-    invokes.clear();
-    invokes.extend(turn.invocations.get_mut().iter().map(|shell::Invocation { tag, ident, method, args }| {
-        Invocation { tag: *tag, ident: *ident, method: List::of(method.as_bytes()), args: List::of(args) }
-    }));
+    // Most steps answer their call and ask for none.
+    let answers = turn.completions.get_mut();
+    let completions = match &**answers {
+        [one] => List::of(std::slice::from_ref(single.insert(completion(one)))),
+        many => listed(completions, many, completion),
+    };
+    let invokes = listed(invokes, turn.invocations.get_mut(), invocation);
     let area = area.insert(Area {
-        completions: List::of(completions),
+        completions,
         freed: turn.freed.get(),
         changed: turn.changed,
         wake_at: WakeAt { given: turn.wake_at_ms.is_some(), at_ms: turn.wake_at_ms.unwrap_or(0) },
         held: List::of(&turn.held),
         let_go: List::of(&turn.let_go),
-        invokes: List::of(invokes),
+        invokes,
     });
     (&raw mut *area).cast()
+}
+
+/// Writes items as the host reads them.
+fn listed<T, U>(out: &mut Vec<U>, items: &[T], write: fn(&T) -> U) -> List {
+    if out.len() + items.len() > 0 {
+        *out = items.iter().map(write).collect();
+    }
+    List::of(out)
+}
+
+fn invocation(shell::Invocation { tag, ident, method, args }: &shell::Invocation) -> Invocation {
+    Invocation { tag: *tag, ident: *ident, method: List::of(method.as_bytes()), args: List::of(args) }
 }
 
 #[inline]

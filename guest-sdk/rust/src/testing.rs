@@ -8,8 +8,8 @@ use std::marker::PhantomData;
 
 use serde::de::DeserializeOwned;
 
-use crate::object::ObjectType;
 use crate::context::Turn;
+use crate::object::ObjectType;
 use crate::shell::{self, Birth, Event, Grant, Input, Invocation, Shell};
 use crate::{CallId, Fault, Item, Owner, OwnerLost, Why, codec};
 

@@ -5,6 +5,7 @@ use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 use steward_wire::cbor::{self, Kind, Reader};
 
 use super::{Error, ITEM, tag};
+use crate::args::plain_length;
 
 /// Reads items from a slice.
 pub(super) struct Deserializer<'de> {
@@ -137,7 +138,13 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Error> {
         if name == ITEM {
-            return visitor.visit_borrowed_bytes(self.reader.raw()?);
+            // One argument is one item, and mostly plain.
+            let is_plain = self.reader.position() == 0 && plain_length(self.item) == Some(self.item.len());
+            return visitor.visit_borrowed_bytes(if is_plain {
+                self.reader.payload(self.item.len() as u64)?
+            } else {
+                self.reader.raw()?
+            });
         }
         visitor.visit_newtype_struct(self)
     }

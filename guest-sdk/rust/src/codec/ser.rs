@@ -23,6 +23,16 @@ impl<'a> Serializer<'a> {
     }
 }
 
+/// Appends an item. In a guest a copy of unknown length is a call of the host's: for a few bytes, more than they are worth.
+fn put_raw(out: &mut Vec<u8>, item: &[u8]) {
+    if item.len() > 64 {
+        return out.extend_from_slice(item);
+    }
+    let (words, rest) = item.as_chunks::<8>();
+    words.iter().for_each(|word| out.extend_from_slice(word));
+    rest.iter().for_each(|byte| out.push(*byte));
+}
+
 /// A sequence or map under way.
 pub(super) struct Compound<'a, 'b> {
     serializer: &'a mut Serializer<'b>,
@@ -117,7 +127,7 @@ impl<'a, 'b> ser::Serializer for &'a mut Serializer<'b> {
 
     fn serialize_bytes(self, value: &[u8]) -> Result<(), Error> {
         if std::mem::take(&mut self.raw) {
-            self.out.extend_from_slice(value);
+            put_raw(self.out, value);
         } else {
             cbor::put_bytes(self.out, value);
         }
