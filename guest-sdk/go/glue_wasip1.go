@@ -98,7 +98,7 @@ func takeText(from, length uint32) string { return string(take(from, length)) }
 
 // objects are those of this instance; their places are what the host calls them by.
 var (
-	objects   []world.Object
+	objects   []*shell
 	freePlace []int32
 )
 
@@ -247,9 +247,9 @@ func made(object world.Object, fault *world.Fault) unsafe.Pointer {
 	place := int32(len(objects))
 	if last := len(freePlace) - 1; last >= 0 {
 		place, freePlace = freePlace[last], freePlace[:last]
-		objects[place] = object
+		objects[place] = object.(*shell)
 	} else {
-		objects = append(objects, object)
+		objects = append(objects, object.(*shell))
 	}
 	held := object.Held()
 	kept = append(kept, held)
@@ -298,9 +298,6 @@ func objectSave(rep int32) unsafe.Pointer {
 	return unsafe.Pointer(&resultMemory)
 }
 
-// input is that of the step under way: one, so that it need not be made with each.
-var input world.Input
-
 // The parameters from `a` on are those of the variant `input`, each as wide as the widest case needs.
 //
 //go:wasmexport steward:plugin/referent@0.1.0#[method]object.step
@@ -309,11 +306,28 @@ func objectStep(
 	a uint64, b uint32, c, d uint64, e, f, g, h, i uint32,
 ) unsafe.Pointer {
 	turn(nowMs, seed)
-	input = world.Input{Kind: world.InputKind(kind)}
-	switch input.Kind {
-	case world.Call:
-		input.Call, input.Method, input.Owner = a, b, world.Owner{Session: c, Thread: d}
-		input.Item = take(e, f)
+	object := objects[rep-1]
+	if world.InputKind(kind) != world.Call {
+		outcome := object.Step(nowMs, seed, inputOf(world.InputKind(kind), a, b, c, d, e, f, g, h, i))
+		putOutcome(outcome)
+	} else {
+		args := take(e, f)
+		item, changed, more := object.StepCall(nowMs, seed, a, b, world.Owner{Session: c, Thread: d}, args)
+		if more != nil {
+			putOutcome(more)
+		} else {
+			putAnswer(a, item, changed)
+		}
+		give(args)
+	}
+	afterStep()
+	return unsafe.Pointer(&resultMemory)
+}
+
+// inputOf is an input that is no call.
+func inputOf(kind world.InputKind, a uint64, b uint32, c, d uint64, e, f, g, h, i uint32) *world.Input {
+	input := &world.Input{Kind: kind}
+	switch kind {
 	case world.Cancel:
 		input.Call, input.Why = a, world.Why(b)
 	case world.OwnerLost:
@@ -333,17 +347,28 @@ func objectStep(
 			}
 		}
 	}
-	outcome := objects[rep-1].Step(nowMs, seed, &input)
-	if !outcome.KeepsItem {
-		give(input.Item)
-	}
-	putOutcome(outcome)
-	afterStep()
-	return unsafe.Pointer(&resultMemory)
+	return input
 }
 
 // single is memory for the answer of a step that has one, as most have.
 var single [6]uint64
+
+// putAnswer writes an outcome that is the answer of one call. The object keeps the item.
+func putAnswer(call uint64, item []byte, changed bool) {
+	at := unsafe.Slice((*uint32)(unsafe.Pointer(&single)), 12)
+	at[0], at[1] = uint32(call), uint32(call>>32)
+	at[2], at[3], at[4] = 0, address(unsafe.Pointer(unsafe.SliceData(item))), uint32(len(item))
+	at[10] = uint32(world.NoGrant)
+	out := result
+	out[0], out[1] = address(unsafe.Pointer(&single)), 1
+	out[2] = 0
+	if changed {
+		out[2] = 1 << 8
+	}
+	out[4] = 0
+	// No idents and no invocations, at some aligned address.
+	out[8], out[9], out[10], out[11], out[12], out[13] = 8, 0, 8, 0, 8, 0
+}
 
 func putOutcome(outcome *world.Outcome) {
 	const words = 12

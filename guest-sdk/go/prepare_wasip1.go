@@ -68,15 +68,19 @@ func rehearse() {
 		}
 		for method, args := range []string{"\x82\x81\x01\xa0", "\x82\x82\x61a\x01\xa0"} {
 			turn(0, 0)
-			input = world.Input{Kind: world.Call, Method: uint32(method), Item: take(arrive(args))}
-			putOutcome(s.Step(0, 0, &input))
-			give(input.Item)
+			item := take(arrive(args))
+			answer, changed, more := s.StepCall(0, 0, 0, uint32(method), world.Owner{}, item)
+			if more != nil {
+				putOutcome(more)
+			} else {
+				putAnswer(0, answer, changed)
+			}
+			give(item)
 		}
 		if _, fault := s.Save(); fault != nil {
 			panic("guest: " + fault.Message)
 		}
 	}
-	input = world.Input{}
 }
 
 // arrive puts a text where the host would.
