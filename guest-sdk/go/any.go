@@ -121,7 +121,17 @@ func tokenBody(r *cbor.Reader) (Handle, error) {
 // tokenMark ends every head of a token's tag, however wide it is: most items are seen to have no tokens by this.
 const tokenMark = "\xd3\xc2"
 
-func mayHoldTokens(item []byte) bool { return bytes.Contains(item, []byte(tokenMark)) }
+func mayHoldTokens(item []byte) bool {
+	if len(item) > 64 {
+		return bytes.Contains(item, []byte(tokenMark))
+	}
+	for at := 1; at < len(item); at++ {
+		if item[at] == tokenMark[1] && item[at-1] == tokenMark[0] {
+			return true
+		}
+	}
+	return false
+}
 
 // tokenVisit collects the idents of tokens.
 type tokenVisit struct {

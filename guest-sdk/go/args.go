@@ -33,7 +33,7 @@ func (a Arguments) Encode() []byte {
 
 // slot is what was given for one parameter.
 type slot struct {
-	// item is one item, or those of *rest one after the other; nil: nothing was given.
+	// item is one item, the default if none was given, or those of *rest one after the other.
 	item     []byte
 	keywords Keywords
 }
@@ -49,7 +49,65 @@ func bind(function string, params []param, args []byte, slots []slot) error {
 	case message != "":
 		return Raise("TypeError", "%s", function+"() "+message)
 	}
+	for at := range slots {
+		if slots[at].item == nil {
+			slots[at].item = params[at].fallback
+		}
+	}
 	return nil
+}
+
+// fillPlain fills the slots from what most calls give, `[[a, b], {}]` with an item for each parameter or all but those with a
+// default, of short items; it is false for everything else, which fill tells apart.
+func (m *method) fillPlain(args []byte) bool {
+	last := len(args) - 1
+	if !m.plain || last < 2 || args[0] != 0x82 || args[last] != 0xa0 {
+		return false
+	}
+	given, rest := int(args[1])-0x80, args[2:last]
+	if given < 0 || given > len(m.slots) {
+		return false
+	}
+	for at := range m.slots {
+		if at >= given {
+			if !m.params[at].HasDefault {
+				return false
+			}
+			m.slots[at].item = m.params[at].fallback
+			continue
+		}
+		length := shortItem(rest)
+		if length == 0 || length > len(rest) {
+			return false
+		}
+		m.slots[at].item, rest = rest[:length:length], rest[length:]
+	}
+	return len(rest) == 0
+}
+
+// shortItem is the length of the next item, which may be more than there is: of an integer, a truth value, null, or a text or
+// bytes below 24 long. It is 0 for others, and at the end.
+func shortItem(rest []byte) int {
+	if len(rest) == 0 {
+		return 0
+	}
+	switch first := rest[0]; {
+	case first < 0x40:
+		// Of its lower five bits, those from 24 to 27 are for arguments of 1, 2, 4 and 8 bytes.
+		switch small := first & 31; {
+		case small < 24:
+			return 1
+		case small < 28:
+			return 1 + 1<<(small-24)
+		}
+	case first < 0x80:
+		if small := first & 31; small < 24 {
+			return 1 + int(small)
+		}
+	case first == cbor.False, first == cbor.True, first == cbor.Null:
+		return 1
+	}
+	return 0
 }
 
 // fill fills the slots; the message is what to raise.

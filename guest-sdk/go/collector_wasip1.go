@@ -19,10 +19,7 @@ const (
 	looksEverySteps = 1024
 )
 
-var (
-	percent = percentFor(0)
-	steps   uint
-)
+var percent = percentFor(0)
 
 func init() { debug.SetGCPercent(percent) }
 
@@ -34,9 +31,15 @@ func percentFor(live uint64) int {
 // afterStep sets how much a heap may grow that has grown. By counting: a finalizer, which would know when to look, never runs, as no
 // other goroutine does while the host's calls wait for none.
 func afterStep() {
-	if steps++; steps%looksEverySteps != 0 {
-		return
+	if lent.steps++; lent.steps%looksEverySteps == 0 {
+		look()
 	}
+}
+
+// look is apart, as it is not what a step comes by.
+//
+//go:noinline
+func look() {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	if now := percentFor(stats.HeapAlloc); now != percent {

@@ -129,7 +129,7 @@ func (c *Context) GrantAbandoned() { c.shell.grant = world.AbandonedGrant }
 // Freed says that nobody holds any more what this object has granted so far: from now on calls that are guarded by one of
 // its earlier fences are refused. An object whose calls grant must say so whenever the last holder is gone, by release, by
 // the end of its session, by a reply that was not delivered.
-func (c *Context) Freed() { c.shell.out.Freed = true }
+func (c *Context) Freed() { c.shell.out.Freed, c.shell.hasOut = true, true }
 
 // WakeAt asks for the hook Tick at a time of [Context.NowMs]; the earliest wish counts, until its time has come.
 func (c *Context) WakeAt(ms int64) {
@@ -171,6 +171,7 @@ func (c *Context) answer(call uint64, value any, grant world.Grant) bool {
 // Invoke asks for a call on another object, whose handle this one stores. Its end arrives at the hook Returned, with the tag. The
 // arguments are made by [Args].
 func (c *Context) Invoke(tag uint64, on Handle, method string, args Arguments) {
+	c.shell.hasOut = true
 	c.shell.out.Invocations = append(c.shell.out.Invocations, world.Invocation{
 		Tag: tag, Ident: on.ident, Method: method, Args: args.Encode(),
 	})

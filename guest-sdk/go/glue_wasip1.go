@@ -3,6 +3,7 @@
 package guest
 
 import (
+	"bytes"
 	"unsafe"
 
 	"steward.dev/guest/internal/world"
@@ -11,9 +12,13 @@ import (
 // The world of wit/0.1.0 by the component model's canonical ABI, written by hand: generated bindings ask for modules of their own
 // and flags that replace the linker's checks, and lift what this can leave where it is.
 //
-// Memory. What the host hands over was allocated by cabi_realloc and is the callee's: it is found again by its address. What goes back
+// Memory. What the host hands over lies in room that the adapter was lent, where it is valid until the host comes again; or else, if
+// there is too little, in memory of its own, which the adapter asks for and which is found again by its address. What goes back
 // lies in Go's memory, which does not move, and is kept from the collector until the next call; there is no cabi_post function,
 // which would be one more way into Go with each call.
+//
+// A step is short, and what comes between two of them takes the processor's caches. So what one costs is how much code and memory it
+// comes by: what all steps need lies side by side, and the way of most calls is straight.
 
 //go:wasmimport steward:plugin/host@0.1.0 log
 //go:noescape
@@ -22,21 +27,45 @@ func hostLog(level uint32, message unsafe.Pointer, length uint32)
 //go:wasmimport [export]steward:plugin/referent@0.1.0 [resource-new]object
 func resourceNew(rep int32) int32
 
-// What the adapter offers beside its stand-ins for the system: the time and seed of the turn, and where to gather lines that are
-// written to standard output and error.
+// What the adapter offers beside its stand-ins for the system: it takes what is lent to it, and hands on a line without an end.
 //
-//go:wasmimport wasi_snapshot_preview1 steward_turn
-func adapterTurn(nowMs, seed uint64)
-
-//go:wasmimport wasi_snapshot_preview1 steward_lines
+//go:wasmimport wasi_snapshot_preview1 steward_lend
 //go:noescape
-func adapterLines(buffer unsafe.Pointer, length uint32)
+func adapterLend(turn, room unsafe.Pointer, roomBytes uint32, line unsafe.Pointer, lineBytes uint32)
 
-// lines is the adapter's. The host cuts longer ones.
-var lines [4096]byte
+//go:wasmimport wasi_snapshot_preview1 steward_flush
+func adapterFlush()
+
+// lent is what the adapter knows the addresses of, and what goes back to the host, side by side.
+var lent struct {
+	// The turn, as adapter.wat has it.
+	nowMs, seed uint64
+	isNew       uint32
+	taken       uint32
+	lineLength  uint32
+	// steps is for afterStep.
+	steps uint32
+
+	// result is where a record is handed back, by words of four bytes, and single the answer of a step that has one. Both, and the
+	// room, are aligned to eight bytes.
+	result [16]uint32
+	single [12]uint32
+
+	// room is for what the host hands over.
+	room [1024]byte
+	// line is where output is gathered. The host cuts longer lines.
+	line [4096]byte
+}
+
+// Else one of these does not compile.
+const (
+	_ = -((unsafe.Offsetof(lent.isNew) ^ 16) | (unsafe.Offsetof(lent.taken) ^ 20) | (unsafe.Offsetof(lent.lineLength) ^ 24))
+	_ = -((unsafe.Offsetof(lent.result) | unsafe.Offsetof(lent.single) | unsafe.Offsetof(lent.room)) % 8)
+)
 
 func init() {
-	adapterLines(unsafe.Pointer(&lines), uint32(len(lines)))
+	adapterLend(unsafe.Pointer(&lent),
+		unsafe.Pointer(&lent.room), uint32(len(lent.room)), unsafe.Pointer(&lent.line), uint32(len(lent.line)))
 	world.Log = func(level uint8, message string) {
 		hostLog(uint32(level), unsafe.Pointer(unsafe.StringData(message)), uint32(len(message)))
 	}
@@ -45,36 +74,23 @@ func init() {
 // address is a pointer as the host sees it.
 func address(of unsafe.Pointer) uint32 { return uint32(uintptr(of)) }
 
-// received is the memory that the host has asked for and not handed over yet: few pieces, and mostly one.
+// received is the memory that was allocated for the host and not handed over yet.
 var received [][]uint64
 
-// spare is memory of the usual size, to be lent again.
-var spare []uint64
-
-const spareWords = 128
-
-//go:wasmexport cabi_realloc
-func cabiRealloc(old, oldSize, align, size uint32) unsafe.Pointer {
-	if size == 0 {
-		return unsafe.Pointer(&resultMemory)
-	}
-	words := (int(size) + 7) / 8
-	var piece []uint64
-	if words <= spareWords && spare != nil {
-		piece, spare = spare[:words], nil
-	} else {
-		piece = make([]uint64, words, max(words, spareWords))
-	}
-	pointer := unsafe.Pointer(&piece[0])
-	if oldSize > 0 {
-		copy(unsafe.Slice((*byte)(pointer), size), take(old, oldSize))
-	}
+// allocate is for what the room that was lent has no room for. The adapter asks, in the host's name.
+//
+//go:wasmexport steward_allocate
+func allocate(length uint32) unsafe.Pointer {
+	piece := make([]uint64, max(1, (int(length)+7)/8))
 	received = append(received, piece)
-	return pointer
+	return unsafe.Pointer(&piece[0])
 }
 
-// take is memory that the host hands over.
-func take(from, length uint32) []byte {
+// borrow is memory that the host hands over, until it comes again.
+func borrow(from, length uint32) []byte {
+	if at := from - address(unsafe.Pointer(&lent.room)); at < uint32(len(lent.room)) {
+		return lent.room[at : at+length : at+length]
+	}
 	for at, piece := range received {
 		if memory := unsafe.Pointer(&piece[0]); address(memory) == from {
 			last := len(received) - 1
@@ -86,28 +102,22 @@ func take(from, length uint32) []byte {
 	return nil
 }
 
-// give lends memory of the usual size again.
-func give(item []byte) {
-	if cap := len(item); cap > 0 && cap <= spareWords*8 {
-		spare = unsafe.Slice((*uint64)(unsafe.Pointer(&item[0])), spareWords)
-	}
-}
+// take is memory that the host hands over for good.
+func take(from, length uint32) []byte { return bytes.Clone(borrow(from, length)) }
 
 // takeText is memory that the host hands over, as a string.
-func takeText(from, length uint32) string { return string(take(from, length)) }
+func takeText(from, length uint32) string { return string(borrow(from, length)) }
 
 // objects are those of this instance; their places are what the host calls them by.
 var (
-	objects   []world.Object
+	objects   []*shell
 	freePlace []int32
 )
 
-// result is where a record is handed back, by words of four bytes. kept keeps what it points to.
+// result is where a record is handed back. kept keeps what it points to, until there is another such.
 var (
-	// As such, it is aligned to eight bytes.
-	resultMemory [8]uint64
-	result       = unsafe.Slice((*uint32)(unsafe.Pointer(&resultMemory)), 16)
-	kept         []any
+	result = lent.result[:]
+	kept   []any
 )
 
 func reset() {
@@ -168,10 +178,14 @@ func putList(at []uint32, memory []uint32, records int) {
 // put64 writes a 64-bit number.
 func put64(at []uint32, value uint64) { at[0], at[1] = uint32(value), uint32(value>>32) }
 
-// turn tells the adapter the time and the seed.
+// turn begins a turn.
 func turn(nowMs, seed uint64) {
-	adapterTurn(nowMs, seed)
-	reset()
+	if lent.lineLength != 0 {
+		adapterFlush()
+	}
+	lent.nowMs, lent.seed, lent.isNew = nowMs, seed, 1
+	// What has come lies there until the host comes again.
+	lent.taken = 0
 }
 
 //go:wasmexport steward:plugin/referent@0.1.0#describe
@@ -191,7 +205,7 @@ func describe() unsafe.Pointer {
 		putBool(at[10:], 0, typ.Saves)
 	}
 	putList(result, memory, len(types))
-	return unsafe.Pointer(&resultMemory)
+	return unsafe.Pointer(&lent.result)
 }
 
 func putMethods(at []uint32, methods []world.Method) {
@@ -242,20 +256,20 @@ func made(object world.Object, fault *world.Fault) unsafe.Pointer {
 		kept = append(kept, fault)
 		result[0] = 1
 		putFault(result[1:], fault)
-		return unsafe.Pointer(&resultMemory)
+		return unsafe.Pointer(&lent.result)
 	}
 	place := int32(len(objects))
 	if last := len(freePlace) - 1; last >= 0 {
 		place, freePlace = freePlace[last], freePlace[:last]
-		objects[place] = object
+		objects[place] = object.(*shell)
 	} else {
-		objects = append(objects, object)
+		objects = append(objects, object.(*shell))
 	}
 	held := object.Held()
 	kept = append(kept, held)
 	result[1] = uint32(resourceNew(place + 1))
 	putIdents(result[2:], held)
-	return unsafe.Pointer(&resultMemory)
+	return unsafe.Pointer(&lent.result)
 }
 
 //go:wasmexport steward:plugin/referent@0.1.0#[static]object.create
@@ -263,8 +277,9 @@ func objectCreate(
 	typeid, typeidLength, args, argsLength uint32, nowMs, seed uint64, tenant, tenantLength uint32,
 ) unsafe.Pointer {
 	turn(nowMs, seed)
+	reset()
 	context := world.Context{NowMs: nowMs, Seed: seed, Tenant: takeText(tenant, tenantLength)}
-	return made(world.Plugin.Create(takeText(typeid, typeidLength), take(args, argsLength), context))
+	return made(world.Plugin.Create(takeText(typeid, typeidLength), borrow(args, argsLength), context))
 }
 
 //go:wasmexport steward:plugin/referent@0.1.0#[static]object.load
@@ -272,9 +287,10 @@ func objectLoad(
 	typeid, typeidLength, state, stateLength, from, fromLength uint32, nowMs, seed uint64, tenant, tenantLength uint32,
 ) unsafe.Pointer {
 	turn(nowMs, seed)
+	reset()
 	context := world.Context{NowMs: nowMs, Seed: seed, Tenant: takeText(tenant, tenantLength)}
 	return made(world.Plugin.Load(
-		takeText(typeid, typeidLength), take(state, stateLength), takeText(from, fromLength), context))
+		takeText(typeid, typeidLength), borrow(state, stateLength), takeText(from, fromLength), context))
 }
 
 //go:wasmexport steward:plugin/referent@0.1.0#[dtor]object
@@ -295,11 +311,8 @@ func objectSave(rep int32) unsafe.Pointer {
 		kept = append(kept, state)
 		putBytes(result[1:], state)
 	}
-	return unsafe.Pointer(&resultMemory)
+	return unsafe.Pointer(&lent.result)
 }
-
-// input is that of the step under way: one, so that it need not be made with each.
-var input world.Input
 
 // The parameters from `a` on are those of the variant `input`, each as wide as the widest case needs.
 //
@@ -309,11 +322,23 @@ func objectStep(
 	a uint64, b uint32, c, d uint64, e, f, g, h, i uint32,
 ) unsafe.Pointer {
 	turn(nowMs, seed)
-	input = world.Input{Kind: world.InputKind(kind)}
-	switch input.Kind {
-	case world.Call:
-		input.Call, input.Method, input.Owner = a, b, world.Owner{Session: c, Thread: d}
-		input.Item = take(e, f)
+	object := objects[rep-1]
+	if world.InputKind(kind) != world.Call {
+		outcome := object.Step(nowMs, seed, inputOf(world.InputKind(kind), a, b, c, d, e, f, g, h, i))
+		putOutcome(outcome)
+	} else if item, changed, more := object.StepCall(nowMs, seed, a, b, world.Owner{Session: c, Thread: d}, borrow(e, f)); more != nil {
+		putOutcome(more)
+	} else {
+		putAnswer(a, item, changed)
+	}
+	afterStep()
+	return unsafe.Pointer(&lent.result)
+}
+
+// inputOf is an input that is no call.
+func inputOf(kind world.InputKind, a uint64, b uint32, c, d uint64, e, f, g, h, i uint32) *world.Input {
+	input := &world.Input{Kind: kind}
+	switch kind {
 	case world.Cancel:
 		input.Call, input.Why = a, world.Why(b)
 	case world.OwnerLost:
@@ -333,22 +358,31 @@ func objectStep(
 			}
 		}
 	}
-	outcome := objects[rep-1].Step(nowMs, seed, &input)
-	if !outcome.KeepsItem {
-		give(input.Item)
-	}
-	putOutcome(outcome)
-	afterStep()
-	return unsafe.Pointer(&resultMemory)
+	return input
 }
 
-// single is memory for the answer of a step that has one, as most have.
-var single [6]uint64
+// putAnswer writes an outcome that is the answer of one call. The object keeps the item.
+func putAnswer(call uint64, item []byte, changed bool) {
+	at := &lent.single
+	at[0], at[1] = uint32(call), uint32(call>>32)
+	at[2], at[3], at[4] = 0, address(unsafe.Pointer(unsafe.SliceData(item))), uint32(len(item))
+	at[10] = uint32(world.NoGrant)
+	out := &lent.result
+	out[0], out[1] = address(unsafe.Pointer(at)), 1
+	out[2] = 0
+	if changed {
+		out[2] = 1 << 8
+	}
+	out[4] = 0
+	// No idents and no invocations, at some aligned address.
+	out[8], out[9], out[10], out[11], out[12], out[13] = 8, 0, 8, 0, 8, 0
+}
 
 func putOutcome(outcome *world.Outcome) {
+	reset()
 	const words = 12
 	count := len(outcome.Completions)
-	memory := unsafe.Slice((*uint32)(unsafe.Pointer(&single)), words)
+	memory := lent.single[:]
 	if count > 1 {
 		memory = list(count, words)
 	}

@@ -18,14 +18,22 @@ type param struct {
 
 // method is a method, or the constructor, of a type.
 type method struct {
+	// First what every call comes by, side by side. It is there once the method is bound: at the first call, since an object's life
+	// is often shorter than its list of methods.
+	thunk thunk
+	slots []slot
+	bound bool
+	// plain: all parameters are given by their places or by name, so that fillPlain may do.
+	plain    bool
+	readOnly bool
+	wait     wait
+
 	of           *kind
 	goName, name string
 	doc          string
 	// signature is what the registration says: `(n: int = 1) -> int`; names what the source says.
 	signature string
 	names     []string
-	readOnly  bool
-	wait      wait
 	line      int
 	lineName  string
 	returns   string
@@ -33,16 +41,12 @@ type method struct {
 	deadline    any
 	hasDeadline bool
 
-	// What follows is there once it is bound: at the first call, since an object's life is often shorter than its list of
-	// methods.
-	bound    bool
+	// These, too, are there once it is bound.
 	function reflect.Value
 	params   []param
 	result   string
-	thunk    thunk
 	// place is the function for errors: Queue.put.
 	place string
-	slots []slot
 	// values are the arguments of a call by reflection.
 	values []reflect.Value
 }
@@ -51,9 +55,10 @@ type method struct {
 type thunk func(object any, c *Context, m *method, out []byte) ([]byte, error)
 
 func (m *method) call(object any, c *Context, args, out []byte) ([]byte, error) {
-	if !m.bound {
-		m.bind()
+	if m.bound && m.fillPlain(args) {
+		return m.thunk(object, c, m, out)
 	}
+	m.bind()
 	if err := bind(m.place, m.params, args, m.slots); err != nil {
 		return out, err
 	}
@@ -85,6 +90,10 @@ func (m *method) bind() {
 	}
 	m.settle(t, first)
 	m.slots = make([]slot, len(m.params))
+	m.plain = len(m.params) < 24
+	for at := range m.params {
+		m.plain = m.plain && m.params[at].Kind == world.Normal
+	}
 	if receiver > 0 {
 		m.result = resultOf(m, t)
 		// A slice or keywords as the only parameter bind in their own way.
@@ -182,12 +191,7 @@ func resultOf(m *method, t reflect.Type) string {
 }
 
 // item is the argument of a parameter.
-func (m *method) item(at int) []byte {
-	if item := m.slots[at].item; item != nil {
-		return item
-	}
-	return m.params[at].fallback
-}
+func (m *method) item(at int) []byte { return m.slots[at].item }
 
 // argument decodes an argument into a Go value.
 func (m *method) argument(at int, into reflect.Value) error {

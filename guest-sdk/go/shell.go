@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"bytes"
 	"slices"
 
 	"steward.dev/guest/cbor"
@@ -10,38 +11,38 @@ import (
 // shell is what stands between the host and an object: it turns inputs into calls of methods and hooks, and keeps the lines
 // of parked calls.
 type shell struct {
+	// First what every call comes by, side by side.
 	object any
 	kind   *kind
-	tenant string
 
 	// What the turn knows.
 	nowMs, seed uint64
 	context     Context
 
+	// results is where the answers of a step are encoded.
+	results []byte
 	// lines are the parked calls. A line belongs to one method or to several that share it.
 	lines [][]*waiting
-	// byHand are the calls that the object completes itself.
-	byHand []*waiting
-
-	// alarmMs is when the hook Tick is wished for.
-	alarmMs  uint64
-	hasAlarm bool
-	// toldMs is what the host was last asked to wake the object at, until it has.
-	toldMs  uint64
-	hasTold bool
-
 	// told are the tokens that the host knows to be held, ascending. While there are none, nobody looks for any.
 	told []uint64
 	// lookForTokens: this step may have changed what is held.
 	lookForTokens bool
-
+	checksParking bool
+	// hasOut: there may be something in out.
+	hasOut bool
 	// grant is what the method under way has said.
 	grant world.Grant
-	out   world.Outcome
-	// results is where the answers of a step are encoded.
-	results []byte
+	// hasAlarm: the hook Tick is wished for, at alarmMs.
+	hasAlarm bool
+	// hasTold: toldMs is what the host was last asked to wake the object at, and has not yet.
+	hasTold         bool
+	alarmMs, toldMs uint64
 
-	checksParking bool
+	// out is what the step gives.
+	out world.Outcome
+	// byHand are the calls that the object completes itself.
+	byHand []*waiting
+	tenant string
 }
 
 // waiting is a call that has no answer yet.
@@ -181,17 +182,97 @@ func (s *shell) Waiting() []uint64 {
 
 // Step takes one turn.
 func (s *shell) Step(nowMs, seed uint64, input *world.Input) *world.Outcome {
+	if input.Kind == world.Call {
+		item, changed, more := s.StepCall(nowMs, seed, input.Call, input.Method, input.Owner, input.Item)
+		if more != nil {
+			return more
+		}
+		s.hasOut = true
+		s.out.Completions = append(s.out.Completions, world.Completion{Call: input.Call, Item: item})
+		s.out.Changed = changed
+		return &s.out
+	}
+	s.begin(nowMs, seed)
+	s.lookForTokens = mayHoldTokens(input.Item)
+	return s.end(s.take(input))
+}
+
+// StepCall is Step for a call. The item is all there is to say, beside whether the object changed, unless there is more.
+//
+// Most calls find nobody waiting and no token, and are answered at once. What a call costs is how much code and memory it
+// comes by, rather than how often: so these have a short way of their own.
+func (s *shell) StepCall(
+	nowMs, seed, id uint64, number uint32, owner world.Owner, args []byte,
+) (item []byte, changed bool, more *world.Outcome) {
+	s.begin(nowMs, seed)
+	s.lookForTokens = mayHoldTokens(args)
+	if int(number) >= len(s.kind.methods) {
+		return nil, false, s.noMethod(id, number)
+	}
+	m := s.kind.methods[number]
+	if s.lookForTokens || len(s.told) > 0 || s.checksParking && m.wait != never || s.someWait() {
+		return nil, false, s.callAmongOthers(waiting{id: id, method: m, owner: Owner(owner), args: args})
+	}
+	s.context.owner, s.context.call, s.grant = Owner(owner), id, world.NoGrant
+	err := s.invoke(m, args)
+	if err == nil && s.grant == world.NoGrant && !s.hasAlarm && !s.hasOut {
+		return s.results, !m.readOnly, nil
+	}
+	return nil, false, s.callWithMore(waiting{id: id, method: m, owner: Owner(owner), args: args}, err)
+}
+
+// noMethod ends the step of a call of no method.
+func (s *shell) noMethod(id uint64, number uint32) *world.Outcome {
+	s.complete(id, nil, Raise("AttributeError", "there is no method number %d", number), world.NoGrant)
+	return s.end(false, retryNothing)
+}
+
+// callAmongOthers takes the step of a new call: behind those of its line that wait, or tried at once.
+func (s *shell) callAmongOthers(call waiting) *world.Outcome {
+	if call.method.wait == fifo && len(s.lines[call.method.line]) > 0 {
+		s.park(&call)
+		return s.end(false, retryNothing)
+	}
+	return s.end(s.settle(&call, s.attempt(&call)))
+}
+
+// callWithMore ends the step of a call that was tried, which has waited, raised, or said more than its answer.
+func (s *shell) callWithMore(call waiting, err error) *world.Outcome {
+	return s.end(s.settle(&call, s.became(&call, 0, err)))
+}
+
+// someWait says whether a line has somebody in it.
+func (s *shell) someWait() bool {
+	for _, line := range s.lines {
+		if len(line) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// begin begins a step.
+func (s *shell) begin(nowMs, seed uint64) {
 	s.nowMs, s.seed = nowMs, seed
-	clear(s.out.Completions)
-	clear(s.out.Invocations)
-	s.out = world.Outcome{Completions: s.out.Completions[:0], Invocations: s.out.Invocations[:0]}
+	if s.hasOut {
+		s.clearOut()
+	}
 	if cap(s.results) > resultsBytesMax {
 		s.results = nil
 	}
 	s.results = s.results[:0]
-	s.lookForTokens = mayHoldTokens(input.Item)
+}
 
-	changed, again := s.take(input)
+func (s *shell) clearOut() {
+	clear(s.out.Completions)
+	clear(s.out.Invocations)
+	s.out = world.Outcome{Completions: s.out.Completions[:0], Invocations: s.out.Invocations[:0]}
+	s.hasOut = false
+}
+
+// end ends a step, in which the object changed or not, with those that are to be tried again.
+func (s *shell) end(changed bool, again retry) *world.Outcome {
+	s.hasOut = true
 	if again != retryNothing {
 		changed = s.retry(again) || changed
 	}
@@ -203,15 +284,9 @@ func (s *shell) Step(nowMs, seed uint64, input *world.Input) *world.Outcome {
 	return &s.out
 }
 
-// take brings an input to the object. It says whether the object changed, and whom to try again.
+// take brings an input that is no call to the object. It says whether the object changed, and whom to try again.
 func (s *shell) take(input *world.Input) (changed bool, again retry) {
 	switch input.Kind {
-	case world.Call:
-		changed = s.call(input)
-		if changed {
-			again = retryAll
-		}
-		return changed, again
 	case world.Cancel:
 		return s.cancel(input.Call, Why(input.Why))
 	case world.OwnerLost:
@@ -242,27 +317,17 @@ func (s *shell) hooked(call uint64) *Context {
 	return &s.context
 }
 
-// call is a new call: behind those of its line that wait, or tried at once. It says whether the object changed.
-func (s *shell) call(input *world.Input) bool {
-	if int(input.Method) >= len(s.kind.methods) {
-		s.complete(input.Call, nil, Raise("AttributeError", "there is no method number %d", input.Method), world.NoGrant)
-		return false
-	}
-	m := s.kind.methods[input.Method]
-	call := waiting{id: input.Call, method: m, owner: Owner(input.Owner), args: input.Item}
-	if m.wait == fifo && len(s.lines[m.line]) > 0 {
-		s.park(&call)
-		return false
-	}
-	switch s.attempt(&call) {
+// settle puts a new call where it belongs after it was tried.
+func (s *shell) settle(call *waiting, became tried) (changed bool, again retry) {
+	switch became {
 	case answered:
-		return true
+		return true, retryAll
 	case parks:
-		s.park(&call)
+		s.park(call)
 	case leftToObject:
-		s.byHand = append(s.byHand, s.kept(&call))
+		s.byHand = append(s.byHand, s.kept(call))
 	}
-	return false
+	return false, retryNothing
 }
 
 func (s *shell) park(call *waiting) {
@@ -272,7 +337,8 @@ func (s *shell) park(call *waiting) {
 // kept is a call that outlives its step.
 func (s *shell) kept(call *waiting) *waiting {
 	kept := *call
-	s.out.KeepsItem = true
+	// The memory that they came in is used again.
+	kept.args = bytes.Clone(call.args)
 	if mayHoldTokens(call.args) {
 		var visit tokenVisit
 		visit.item(string(call.args))
@@ -394,24 +460,28 @@ func (s *shell) removeAt(line, at int) {
 
 // attempt calls a method and notes its answer, if it has one.
 func (s *shell) attempt(call *waiting) tried {
-	m := call.method
-	var before []byte
-	if s.checksParking {
-		before, _ = s.kind.save(s.object)
-	}
-	s.context.owner, s.context.call = call.owner, call.id
-	s.grant = world.NoGrant
+	s.context.owner, s.context.call, s.grant = call.owner, call.id, world.NoGrant
 	start := len(s.results)
-	err := s.invoke(m, call.args)
+	if !s.checksParking {
+		return s.became(call, start, s.invoke(call.method, call.args))
+	}
+	before, _ := s.kind.save(s.object)
+	became := s.became(call, start, s.invoke(call.method, call.args))
+	if became == parks || became == leftToObject {
+		if after, _ := s.kind.save(s.object); string(before) != string(after) {
+			panic(s.kind.goName + "." + call.method.name +
+				" changed the object and then parked: a call that parks must be safe to call again")
+		}
+	}
+	return became
+}
+
+// became notes the answer of a call that was tried, if it has one: the results from start on, or the error.
+func (s *shell) became(call *waiting, start int, err error) tried {
+	m := call.method
 	if stopped, waits := err.(*stop); waits {
 		if m.wait != never {
 			s.results = s.results[:start]
-			if s.checksParking {
-				if after, _ := s.kind.save(s.object); string(before) != string(after) {
-					panic(s.kind.goName + "." + m.name +
-						" changed the object and then parked: a call that parks must be safe to call again")
-				}
-			}
 			if stopped.byHand {
 				return leftToObject
 			}
@@ -430,8 +500,12 @@ func (s *shell) attempt(call *waiting) tried {
 
 // invoke calls a method, whose result it appends to the results.
 func (s *shell) invoke(m *method, args []byte) (err error) {
-	// As catch, without a closure on the way of every call.
+	// As catch, without a closure on the way of every call, nor asking whether one panics that has returned.
+	returned := false
 	defer func() {
+		if returned {
+			return
+		}
 		if thrown := recover(); thrown != nil {
 			raised, isRequired := thrown.(required)
 			if !isRequired {
@@ -441,6 +515,7 @@ func (s *shell) invoke(m *method, args []byte) (err error) {
 		}
 	}()
 	s.results, err = m.call(s.object, &s.context, args, s.results)
+	returned = true
 	return err
 }
 
@@ -449,6 +524,7 @@ func (s *shell) complete(call uint64, item []byte, err error, grant world.Grant)
 	if err != nil {
 		completion = world.Completion{Call: call, Fault: faultOf(err)}
 	}
+	s.hasOut = true
 	s.out.Completions = append(s.out.Completions, completion)
 }
 

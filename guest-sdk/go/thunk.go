@@ -91,12 +91,18 @@ func gives0[P, R any](put func([]byte, R) []byte) func(any) thunk {
 		case func(P) (R, error):
 			return func(o any, _ *Context, _ *method, out []byte) ([]byte, error) {
 				result, err := f(o.(P))
-				return value(out, put, result, err)
+				if err != nil {
+					return out, err
+				}
+				return put(out, result), nil
 			}
 		case func(P, *Context) (R, error):
 			return func(o any, c *Context, _ *method, out []byte) ([]byte, error) {
 				result, err := f(o.(P), c)
-				return value(out, put, result, err)
+				if err != nil {
+					return out, err
+				}
+				return put(out, result), nil
 			}
 		}
 		return nil
@@ -176,7 +182,10 @@ func gives1[P, A, R any](take func(*method, []byte) (A, error), put func([]byte,
 					return out, err
 				}
 				result, err := f(o.(P), a)
-				return value(out, put, result, err)
+				if err != nil {
+					return out, err
+				}
+				return put(out, result), nil
 			}
 		case func(P, *Context, A) (R, error):
 			return func(o any, c *Context, m *method, out []byte) ([]byte, error) {
@@ -185,7 +194,10 @@ func gives1[P, A, R any](take func(*method, []byte) (A, error), put func([]byte,
 					return out, err
 				}
 				result, err := f(o.(P), c, a)
-				return value(out, put, result, err)
+				if err != nil {
+					return out, err
+				}
+				return put(out, result), nil
 			}
 		}
 		return nil
@@ -197,13 +209,6 @@ func null(out []byte, err error) ([]byte, error) {
 		return out, err
 	}
 	return cbor.AppendNull(out), nil
-}
-
-func value[R any](out []byte, put func([]byte, R) []byte, result R, err error) ([]byte, error) {
-	if err != nil {
-		return out, err
-	}
-	return put(out, result), nil
 }
 
 func appendInt(out []byte, value int) []byte { return cbor.AppendInt(out, int64(value)) }

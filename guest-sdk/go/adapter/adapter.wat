@@ -7,19 +7,50 @@
 ;; * What is written to standard output and error goes to the host's log by the line.
 ;; * All else is refused, and nothing traps but the end of the process.
 ;;
-;; The module has no memory of its own: it works in the guest's, where the guest lends it room for a line.
+;; It stands between the host and the guest as well. The world's functions are the guest's own, exported once more: the host
+;; finds what a module imports sooner than what it defines. Memory for their arguments comes from here, out of what the guest
+;; lends, since each way into Go is a long one; the guest is only asked for more than that.
+;;
+;; The module has no memory of its own: it works in the guest's, where the guest lends it room.
 (module
   (import "steward:plugin/host@0.1.0" "log" (func $log (param $level i32) (param $text i32) (param $length i32)))
   (import "env" "memory" (memory 0))
+
+  (import "__main_module__" "steward_allocate" (func $allocate (param $length i32) (result i32)))
+  (import "__main_module__" "steward:plugin/referent@0.1.0#describe" (func $describe (result i32)))
+  (import "__main_module__" "steward:plugin/referent@0.1.0#[static]object.create"
+    (func $create (param i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "__main_module__" "steward:plugin/referent@0.1.0#[static]object.load"
+    (func $load (param i32 i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "__main_module__" "steward:plugin/referent@0.1.0#[method]object.step"
+    (func $step (param i32 i64 i64 i32 i64 i32 i64 i64 i32 i32 i32 i32 i32) (result i32)))
+  (import "__main_module__" "steward:plugin/referent@0.1.0#[method]object.save"
+    (func $save (param i32) (result i32)))
+  (import "__main_module__" "steward:plugin/referent@0.1.0#[dtor]object" (func $drop (param i32)))
+  (export "steward:plugin/referent@0.1.0#describe" (func $describe))
+  (export "steward:plugin/referent@0.1.0#[static]object.create" (func $create))
+  (export "steward:plugin/referent@0.1.0#[static]object.load" (func $load))
+  (export "steward:plugin/referent@0.1.0#[method]object.step" (func $step))
+  (export "steward:plugin/referent@0.1.0#[method]object.save" (func $save))
+  (export "steward:plugin/referent@0.1.0#[dtor]object" (func $drop))
 
   (global $wall_ns (mut i64) (i64.const 0))
   (global $monotonic_ns (mut i64) (i64.const 1))
   (global $random (mut i64) (i64.const 0x5deece66d))
 
-  ;; Room for a line, lent by the guest; none until it has.
+  ;; What the guest lends; nothing until it has.
+  ;;
+  ;; The turn is a record of it, which it fills when a step begins:
+  ;;    0  now_ms: i64
+  ;;    8  seed: i64
+  ;;   16  is_new: i32, until somebody has asked for the time or for randomness
+  ;;   20  taken: i32, bytes of the room for arguments that are in use
+  ;;   24  line_length: i32, bytes of the room for a line that are in use
+  (global $turn (mut i32) (i32.const 0))
+  (global $room (mut i32) (i32.const 0))
+  (global $room_max (mut i32) (i32.const 0))
   (global $line (mut i32) (i32.const 0))
   (global $line_max (mut i32) (i32.const 0))
-  (global $line_length (mut i32) (i32.const 0))
   (global $line_level (mut i32) (i32.const 0))
 
   ;; Refusals of WASI.
@@ -29,22 +60,63 @@
 
   ;; ---- For the SDK
 
-  ;; A step begins. What the one before wrote last may have had no end of line.
-  (func (export "steward_turn") (param $now_ms i64) (param $seed i64)
-    (if (global.get $line_length) (then (call $flush)))
-    (global.set $wall_ns (i64.mul (local.get $now_ms) (i64.const 1000000)))
-    (global.set $random (local.get $seed))
+  ;; Lends the record of the turn, and room for arguments, both aligned to eight bytes, and room for a line.
+  (func (export "steward_lend") (param $turn i32) (param $room i32) (param $room_max i32) (param $line i32) (param $line_max i32)
+    (global.set $turn (local.get $turn))
+    (global.set $room (local.get $room))
+    (global.set $room_max (local.get $room_max))
+    (global.set $line (local.get $line))
+    (global.set $line_max (local.get $line_max)))
+
+  ;; Hands on what has had no end of line.
+  (func $flush (export "steward_flush")
+    (local $length i32)
+    (if (i32.eqz (global.get $turn)) (then (return)))
+    (local.set $length (i32.load offset=24 (global.get $turn)))
+    (i32.store offset=24 (global.get $turn) (i32.const 0))
+    (if (local.get $length)
+      (then (call $log (global.get $line_level) (global.get $line) (local.get $length)))))
+
+  ;; Takes over the time and seed of the step, if nobody has asked for either in it. Most steps do not.
+  (func $begin
+    (if (i32.eqz (global.get $turn)) (then (return)))
+    (if (i32.eqz (i32.load offset=16 (global.get $turn))) (then (return)))
+    (i32.store offset=16 (global.get $turn) (i32.const 0))
+    (global.set $wall_ns (i64.mul (i64.load (global.get $turn)) (i64.const 1000000)))
+    (global.set $random (i64.load offset=8 (global.get $turn)))
     (if (i64.gt_u (global.get $wall_ns) (global.get $monotonic_ns))
       (then (global.set $monotonic_ns (global.get $wall_ns)))))
 
-  ;; Room for lines.
-  (func (export "steward_lines") (param $room i32) (param $length i32)
-    (global.set $line (local.get $room))
-    (global.set $line_max (local.get $length)))
+  ;; ---- Memory for arguments
+
+  ;; Memory lent for arguments, or else the guest's own, aligned to eight bytes whatever is asked for. It is never given back: the
+  ;; guest sets back what is taken, and has a collector.
+  (func (export "cabi_realloc")
+    (param $old i32) (param $old_length i32) (param $align i32) (param $length i32) (result i32)
+    (local $taken i32)
+    (local $at i32)
+    (block $found
+      (if (global.get $turn)
+        (then
+          (local.set $taken (i32.load offset=20 (global.get $turn)))
+          (if (i32.le_u (local.get $length) (i32.sub (global.get $room_max) (local.get $taken)))
+            (then
+              (local.set $at (i32.add (global.get $room) (local.get $taken)))
+              (i32.store offset=20 (global.get $turn)
+                (i32.and (i32.add (i32.add (local.get $taken) (local.get $length)) (i32.const 7)) (i32.const -8)))
+              (br $found)))))
+      (local.set $at (call $allocate (local.get $length))))
+    (if (local.get $old_length)
+      (then
+        (memory.copy (local.get $at) (local.get $old)
+          (select (local.get $old_length) (local.get $length)
+            (i32.lt_u (local.get $old_length) (local.get $length))))))
+    (local.get $at))
 
   ;; ---- Time
 
   (func (export "clock_time_get") (param $clock i32) (param $precision i64) (param $out i32) (result i32)
+    (call $begin)
     (if (i32.eqz (local.get $clock))
       (then (i64.store (local.get $out) (global.get $wall_ns)))
       (else
@@ -59,6 +131,7 @@
   ;; Says of every subscription that it has come about: sleeping makes it later, and there is nothing else to wait for.
   (func (export "poll_oneoff") (param $in i32) (param $out i32) (param $count i32) (param $events i32) (result i32)
     (local $at i32)
+    (call $begin)
     (block $done
       (loop $next
         (br_if $done (i32.ge_u (local.get $at) (local.get $count)))
@@ -91,6 +164,7 @@
   (func (export "random_get") (param $out i32) (param $length i32) (result i32)
     (local $mixed i64)
     (local $left i32)
+    (call $begin)
     (block $done
       (loop $next
         (br_if $done (i32.eqz (local.get $length)))
@@ -134,6 +208,7 @@
   ;; Gathers a line, and hands it on at its end or when there is no more room.
   (func $write (param $fd i32) (param $text i32) (param $length i32)
     (local $char i32)
+    (local $gathered i32)
     ;; Standard error is for what is wrong.
     (local $level i32)
     (local.set $level (select (i32.const 2) (i32.const 0) (i32.eq (local.get $fd) (i32.const 1))))
@@ -150,21 +225,15 @@
         (if (i32.eq (local.get $char) (i32.const 10))
           (then (call $flush))
           (else
-            (if (i32.eq (global.get $line_length) (global.get $line_max)) (then (call $flush)))
+            (if (i32.eq (i32.load offset=24 (global.get $turn)) (global.get $line_max)) (then (call $flush)))
+            (local.set $gathered (i32.load offset=24 (global.get $turn)))
             ;; The host takes nothing but UTF-8, and what a program writes need not be. Go's own messages are ASCII.
-            (i32.store8 (i32.add (global.get $line) (global.get $line_length))
+            (i32.store8 (i32.add (global.get $line) (local.get $gathered))
               (select (local.get $char) (i32.const 63) (i32.lt_u (local.get $char) (i32.const 128))))
-            (global.set $line_length (i32.add (global.get $line_length) (i32.const 1)))))
+            (i32.store offset=24 (global.get $turn) (i32.add (local.get $gathered) (i32.const 1)))))
         (local.set $text (i32.add (local.get $text) (i32.const 1)))
         (local.set $length (i32.sub (local.get $length) (i32.const 1)))
         (br $next))))
-
-  (func $flush
-    (local $length i32)
-    (local.set $length (global.get $line_length))
-    (global.set $line_length (i32.const 0))
-    (if (local.get $length)
-      (then (call $log (global.get $line_level) (global.get $line) (local.get $length)))))
 
   ;; A write to what is no file: said of the three standard ones, so that Go takes them for terminals and does not wait for them.
   (func (export "fd_fdstat_get") (param $fd i32) (param $out i32) (result i32)

@@ -294,9 +294,12 @@ func (h *Harness) Invoked() []Invocation {
 func (h *Harness) step(input world.Input) {
 	h.t.Helper()
 	h.seed++
-	// The object may keep what it is handed.
+	// The object may keep what it is handed, but for a call's arguments, whose memory the host uses again.
 	input.Item = bytes.Clone(input.Item)
 	outcome := h.object.Step(h.nowMs, h.seed, &input)
+	if input.Kind == world.Call {
+		clear(input.Item)
+	}
 	for _, ident := range outcome.Held {
 		h.held[ident]++
 	}

@@ -70,6 +70,25 @@ async fn answers_as_modelled_on(isolation: Isolation) {
     }
 }
 
+/// SDKs have their own ways for what is small and what is not, and a host hands over three lists to make an object.
+#[tokio::test]
+async fn arguments_of_any_length_reach_a_plugin() {
+    for plugins in LANGUAGES {
+        let host = spawn_host(HostOptions { plugins, ..HostOptions::default() });
+        let manager = host.connect(host.quic()).await;
+        let mut texts: Vec<String> = [0, 1, 23, 24, 255, 256, 70_000].map(|length| "x".repeat(length)).into();
+        texts.extend((960..1_040).map(|length| "y".repeat(length)));
+        for text in &texts {
+            let dict = manager.create("GuestDict", ([("made", text)],)).await.unwrap();
+            for (key, value) in [("short", text), (text, text)] {
+                dict.call::<()>("__setitem__", (key, value)).await.unwrap();
+                assert_eq!(dict.call::<String>("__getitem__", (key,)).await.unwrap(), *value, "{plugins:?}");
+            }
+            assert_eq!(dict.call::<String>("__getitem__", ("made",)).await.unwrap(), *text, "{plugins:?}");
+        }
+    }
+}
+
 /// Names, parameters, docs, what is read-only, what may park: who reads a type's help cannot tell what it is written in.
 #[test]
 fn plugins_of_all_languages_describe_themselves_alike() {

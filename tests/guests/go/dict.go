@@ -204,12 +204,16 @@ func (p *pair) orNone() guest.Any {
 	return p.value
 }
 
+// Room for a key that is looked up, and for its encoding: a guest has one thread.
+var room, encoding [64]byte
+
 func (d *dict) find(key guest.Any) (*pair, error) {
-	id, err := keyOf(key)
-	if err != nil {
+	r := cbor.NewReader(append(encoding[:0], key.Encoding()...))
+	id, same, err := appendKey(room[:0], &r)
+	if !same || err != nil {
 		return nil, err
 	}
-	if at, has := d.places[id]; has {
+	if at, has := d.places[string(id)]; has {
 		return &d.pairs[at], nil
 	}
 	return nil, nil

@@ -34,8 +34,14 @@ func appendKey(out []byte, r *cbor.Reader) (key []byte, same bool, err error) {
 	}
 	switch head.Major {
 	case cbor.Unsigned:
+		if head.Argument <= math.MaxInt64 {
+			return appendSmall(out, int64(head.Argument)), true, nil
+		}
 		return appendNumber(out, new(big.Int).SetUint64(head.Argument)), true, nil
 	case cbor.Negative:
+		if head.Argument <= math.MaxInt64 {
+			return appendSmall(out, ^int64(head.Argument)), true, nil
+		}
 		return appendNumber(out, new(big.Int).Not(new(big.Int).SetUint64(head.Argument))), true, nil
 	case cbor.Bytes, cbor.Text:
 		*r = start
@@ -58,7 +64,7 @@ func appendKey(out []byte, r *cbor.Reader) (key []byte, same bool, err error) {
 		case head.Argument == 22:
 			return cbor.AppendNull(out), true, nil
 		}
-		return appendNumber(out, big.NewInt(int64(head.Argument)-20)), true, nil
+		return appendSmall(out, int64(head.Argument)-20), true, nil
 	}
 	switch head.Argument {
 	case cbor.TagBigInt, cbor.TagNegativeBigInt:
@@ -99,7 +105,15 @@ func appendKey(out []byte, r *cbor.Reader) (key []byte, same bool, err error) {
 
 func unhashable(typ string) error { return guest.Raise("TypeError", "unhashable type: '%s'", typ) }
 
+// appendSmall is what appendNumber is for most numbers.
+func appendSmall(out []byte, value int64) []byte {
+	return binary.BigEndian.AppendUint64(append(out, 0xfe), uint64(value))
+}
+
 func appendNumber(out []byte, value *big.Int) []byte {
+	if value.IsInt64() {
+		return appendSmall(out, value.Int64())
+	}
 	text := value.Text(16)
 	out = binary.BigEndian.AppendUint32(append(out, 0xff), uint32(len(text)))
 	return append(out, text...)

@@ -53,7 +53,8 @@ type Input struct {
 	Method uint32
 	// Owner: of Call.
 	Owner Owner
-	// Item is arguments of Call, the payload of Undelivered, the result of Returned. It is the object's from now on.
+	// Item is arguments of Call, which are valid during the step, or the payload of Undelivered or the result of Returned, which
+	// are the object's from now on.
 	Item []byte
 	// Why: of Cancel.
 	Why Why
@@ -100,12 +101,10 @@ type Outcome struct {
 	Freed       bool
 	Changed     bool
 	// WakeAtMs counts if HasWake.
-	WakeAtMs uint64
-	HasWake  bool
-	Held     []uint64
-	LetGo    []uint64
-	// KeepsItem: the input's item is kept for later steps.
-	KeepsItem   bool
+	WakeAtMs    uint64
+	HasWake     bool
+	Held        []uint64
+	LetGo       []uint64
 	Invocations []Invocation
 }
 
