@@ -70,12 +70,15 @@ async fn memory_of_plugins_is_the_tenant_s(isolation: Isolation) {
     assert!(error.is("OverQuota"), "{error}");
     assert_eq!(other.call::<u64>("__len__", ()).await.expect("served"), 0);
     drop(dict);
-    until("there is room again", async || other.call::<()>("__setitem__", (0, &item)).await.ok()).await;
+    // A sandbox that is shared keeps what it has grown to for as long as somebody is in it.
     if isolation == Isolation::Object {
+        until("there is room again", async || other.call::<()>("__setitem__", (0, &item)).await.ok()).await;
         assert!(host.counters("default").bytes < 2_000_000);
     }
     drop(other);
     until("all of it is given back", async || (host.counters("default").bytes < 10_000).then_some(())).await;
+    let next = manager.create("GuestDict", ()).await.expect("made");
+    next.call::<()>("__setitem__", (0, &item)).await.expect("there is room again");
 }
 
 #[tokio::test]

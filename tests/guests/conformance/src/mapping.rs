@@ -12,8 +12,8 @@ use steward_objects::data::{Key, repr};
 
 /// Pairs in the order their keys came.
 #[allow(non_camel_case_types, reason = "Python's name, which errors show")]
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(from = "Vec<(Item, Item)>", into = "Vec<(Item, Item)>")]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(from = "Vec<(Item, Item)>")]
 pub struct dict {
     /// Where each key stands; keys that Python takes for the same are the same bytes.
     places: BTreeMap<Vec<u8>, u64>,
@@ -219,9 +219,9 @@ impl From<Vec<(Item, Item)>> for dict {
     }
 }
 
-impl From<dict> for Vec<(Item, Item)> {
-    fn from(dict: dict) -> Self {
-        dict.pairs.into_values().map(|pair| (pair.key, pair.value)).collect()
+impl Serialize for dict {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.pairs.values().map(|pair| (&pair.key, &pair.value)))
     }
 }
 
