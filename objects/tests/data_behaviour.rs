@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use steward_objects::data::{EXACT_BITS_MAX, ITEMS_MAX, Key, compare, iterator, repr};
 use steward_objects::{BUILTINS, Fault, Owner, Value, Why};
+use steward_wire::cbor;
 use steward_wire::value::Decimal;
 use support::{Driver, arguments, owner, text, token};
 
@@ -530,4 +531,36 @@ fn malformed_items_are_refused_not_panicked_over() {
         assert_eq!(repr::repr(item).expect_err("no item").kind, "Malformed");
     }
     assert_eq!(arguments(&[], &[]), [0x82, 0x80, 0xa0]);
+}
+
+/// What is said to be its own key is, in every width of its head; what is longer than it need be is not.
+#[test]
+fn items_that_are_their_own_keys_are_told() {
+    let widths = [0, 23, 24, 255, 256, 65_535, 65_536, 1 << 32, i64::MAX as u64 - 1, i64::MAX as u64, u64::MAX];
+    let mut items = Vec::new();
+    for argument in widths {
+        for put in [cbor::put_u64, cbor::put_negative] {
+            let mut item = Vec::new();
+            put(&mut item, argument);
+            items.push(item);
+        }
+    }
+    for length in [0, 1, 23, 24, 255, 256] {
+        let text = "x".repeat(length);
+        items.extend([Value::Bytes(text.clone().into()).to_vec(), Value::Text(text).to_vec()]);
+    }
+    items.extend(
+        [Value::Null, Value::Bool(true), Value::Float(1.5), Value::List(Vec::new())].map(|value| value.to_vec()),
+    );
+    let mut own = 0;
+    for item in items.iter().filter(|item| Key::is_item(item)) {
+        assert_eq!(Key::of(item).expect("hashable").expect("findable").as_bytes(), item);
+        own += 1;
+    }
+    assert!(own > 25, "only {own} are their own keys");
+    for longer in
+        [&b"\x18\x01"[..], b"\x19\x00\xff", b"\x1a\x00\x00\xff\xff", b"\x1b\0\0\0\0\xff\xff\xff\xff", b"\x78\x01x"]
+    {
+        assert!(!Key::is_item(longer), "{longer:02x?}");
+    }
 }

@@ -32,6 +32,23 @@ impl Key {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// Whether an item, which is a valid one, is its own key: then it takes no memory to look it up.
+    pub fn is_item(item: &[u8]) -> bool {
+        let mut reader = Reader::new(item);
+        let Ok(Head { kind, argument, width }) = reader.head() else { return false };
+        let is_shortest = match width {
+            0 => true,
+            1 => argument >= 24,
+            width => argument >> (4 * u32::from(width)) > 0,
+        };
+        let is_its_own = match kind {
+            Kind::Unsigned | Kind::Text | Kind::Bytes => true,
+            Kind::Negative => argument < i64::MAX as u64,
+            _ => false,
+        };
+        is_shortest && is_its_own
+    }
 }
 
 /// Appends the key of an item; false, and nothing useful appended, if the item equals nothing.

@@ -65,7 +65,7 @@ impl dict {
     /// Sets the value of a key.
     pub fn __setitem__(&mut self, key: Item, value: Item) -> Result<()> {
         match identity(&key)? {
-            Some(identity) => self.set(identity.as_bytes(), key, value),
+            Some(identity) => self.set(&identity.into_owned(), key, value),
             None => self.set_nan(key, value),
         }
         Ok(())
@@ -99,7 +99,7 @@ impl dict {
     /// Removes a key and returns its value, or `default`. Raises KeyError if it is not there and no default is given.
     pub fn pop(&mut self, key: Item, #[rest] default: Vec<Item>) -> Result<Item> {
         let place = match identity(&key)? {
-            Some(identity) => self.places.remove(identity.as_bytes()),
+            Some(identity) => self.places.remove(&*identity),
             None => None,
         };
         match (place, default.into_iter().next()) {
@@ -158,7 +158,7 @@ impl dict {
     }
 
     fn find(&self, key: &Item) -> Result<Option<&Pair>> {
-        let place = identity(key)?.and_then(|identity| self.places.get(identity.as_bytes()));
+        let place = identity(key)?.and_then(|identity| self.places.get(&*identity));
         Ok(place.map(|place| &self.pairs[place]))
     }
 
@@ -198,8 +198,15 @@ impl dict {
 }
 
 /// What identifies a key; `None` if it equals nothing.
-fn identity(key: &Item) -> Result<Option<Key>> {
-    Key::of(key.as_bytes()).or_else(|fault| raise(fault.kind, fault.message))
+fn identity(key: &Item) -> Result<Option<Cow<'_, [u8]>>> {
+    let item = key.as_bytes();
+    if Key::is_item(item) {
+        return Ok(Some(Cow::Borrowed(item)));
+    }
+    match Key::of(item) {
+        Ok(key) => Ok(key.map(|key| Cow::Owned(key.as_bytes().to_vec()))),
+        Err(fault) => raise(fault.kind, fault.message),
+    }
 }
 
 fn key_error<T>(key: &Item) -> Result<T> {
