@@ -173,8 +173,56 @@ static uint8_t named(const st_plan *plan, st_str name) {
     return at;
 }
 
+/// Length of the item that comes first, if it is a number, or a text or bytes of fewer than 256; else 0.
+static size_t plain_length(const uint8_t *at, const uint8_t *end) {
+    size_t room = (size_t)(end - at), small = room > 0 ? *at & 31u : 31, length = 0;
+    uint8_t major = room > 0 ? *at >> 5 : 0;
+    if (major == 2 || major == 3) {
+        length = small < 24 ? 1 + small : small == 24 && room > 1 ? 2 + (size_t)at[1] : 0;
+    } else if (major < 2 || major == 7) {
+        length = small < 24 ? 1 : small < 28 ? 1 + ((size_t)1 << (small - 24)) : 0;
+    }
+    return length <= room ? length : 0;
+}
+
+/// Binds arguments that are given by place alone and are plain, as most are; false leaves it to `bind`, and what is wrong with them.
+static bool bind_plainly(st_call *call, st_item args) {
+    const st_plan *plan = call->plan;
+    // Two, of which the first is an array of fewer than 24 and the second a map of none.
+    if (args.len < 3 || args.ptr[0] != 0x82 || (args.ptr[1] & 0xe0) != 0x80 || args.ptr[args.len - 1] != 0xa0) {
+        return false;
+    }
+    uint8_t given = args.ptr[1] & 31;
+    const uint8_t *at = args.ptr + 2, *end = args.ptr + args.len - 1;
+    if (given > plan->positional) {
+        return false;
+    }
+    for (uint8_t place = 0; place < given; place++) {
+        const struct param *p = &plan->params[place];
+        size_t length = plain_length(at, end);
+        if (length == 0 || (p->base != BASE_ANY && fits(p, (st_item){at, length}) != FIT)) {
+            return false;
+        }
+        call->slots[place] = (struct slot){at, length};
+        at += length;
+    }
+    for (uint8_t place = given; place < plan->params_count; place++) {
+        const struct param *p = &plan->params[place];
+        if (p->default_text.ptr == NULL && p->kind != KIND_REST && p->kind != KIND_KEYWORDS) {
+            return false;
+        }
+        call->slots[place] = p->kind == KIND_REST ? (struct slot){at, 0} : (struct slot){p->default_item.ptr, p->default_item.len};
+    }
+    call->rest_count = call->keywords_count = 0;
+    call->keywords = (st_item){end, 0};
+    return at == end;
+}
+
 /// Binds `[[positional…], {keyword: …}]` to the parameters; false if that raised, in the order and with the words of CPython.
 static bool bind(st_call *call, st_item args) {
+    if (bind_plainly(call, args)) {
+        return true;
+    }
     const st_plan *plan = call->plan;
     st_reader reader = st_read(args);
     size_t parts = 0, given = 0;
@@ -270,11 +318,19 @@ static void misuse(st_call *call, const char *name, const char *asked) {
     }
 }
 
+static bool is_called(st_str own, const char *name) {
+    size_t at = 0;
+    // No parameter's name has a NUL: that ends `name`.
+    while (at < own.len && own.ptr[at] == name[at]) {
+        at++;
+    }
+    return at == own.len && name[at] == 0;
+}
+
 static const struct slot *slot_of(const st_call *call, const char *name) {
     const st_plan *plan = call->plan;
-    size_t len = strlen(name);
     for (uint8_t at = 0; plan != NULL && at < plan->params_count; at++) {
-        if (plan->params[at].name.len == len && memcmp(plan->params[at].name.ptr, name, len) == 0) {
+        if (is_called(plan->params[at].name, name)) {
             return &call->slots[at];
         }
     }
@@ -350,12 +406,12 @@ st_bytes st_data(st_call *call, const char *name) {
 }
 
 st_item st_arg(st_call *call, const char *name) {
-    st_reader reader = reader_of(call, name);
-    st_item item = st_item_of(&(st_any){NULL, 0, false});
-    if (!st_read_item(&reader, &item)) {
-        misuse(call, name, "a parameter");
+    const struct slot *slot = slot_of(call, name);
+    if (slot == NULL || slot->len == 0 || slot == &call->slots[call->plan->rest]) {
+        misuse(call, name, "a parameter of one item");
+        return st_item_of(&(st_any){NULL, 0, false});
     }
-    return item;
+    return (st_item){slot->ptr, slot->len};
 }
 
 bool st_given(st_call *call, const char *name) {
@@ -461,6 +517,12 @@ st_answer st_pending_until(st_call *call, uint64_t until_ms) {
 st_answer st_by_hand(ST_UNUSED st_call *call) { return ST_BY_HAND; }
 
 static void complete(completion answer) {
+    if (turn.completions == NULL) {
+        // Most steps give one answer.
+        static completion first;
+        turn.completions = &first;
+        turn.completions_capacity = 1;
+    }
     turn.completions = st__room(turn.completions, turn.completions_count, &turn.completions_capacity, sizeof answer);
     turn.completions[turn.completions_count++] = answer;
 }

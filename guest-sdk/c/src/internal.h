@@ -24,6 +24,8 @@ enum {
 enum { DEPTH_MAX = 32 };
 
 #define NORETURN __attribute__((noreturn))
+/// What is rare stays out of the way of what is not.
+#define NOINLINE __attribute__((cold, noinline))
 
 // memory.c
 

@@ -115,21 +115,23 @@ static uint32_t line_of(const st_type *type, uint32_t place) {
     return lines;
 }
 
-/// The plan of a method, read the first time it is needed.
-static const st_plan *plan_of(const st_type *type, uint32_t place) {
-    st_plan **plan = &type->plans[place];
-    if (*plan == NULL) {
-        const char *signature = type->parts[place]->signature;
-        struct text t = {signature, signature + strlen(signature), NULL};
-        *plan = read_signature(&t);
-        if (*plan == NULL) {
-            st_log(ST_ERROR, "signature `%s`: %s, at `%.*s`", signature, t.error, (int)(t.end - t.at), t.at);
-            abort();
-        }
-        (*plan)->line = (uint8_t)line_of(type, place);
-        (*plan)->number = number_of_method(type, place);
+NOINLINE static const st_plan *make_plan(const st_type *type, uint32_t place) {
+    const char *signature = type->parts[place]->signature;
+    struct text t = {signature, signature + strlen(signature), NULL};
+    st_plan *plan = read_signature(&t);
+    if (plan == NULL) {
+        st_log(ST_ERROR, "signature `%s`: %s, at `%.*s`", signature, t.error, (int)(t.end - t.at), t.at);
+        abort();
     }
-    return *plan;
+    plan->line = (uint8_t)line_of(type, place);
+    plan->number = number_of_method(type, place);
+    return type->plans[place] = plan;
+}
+
+/// The plan of a method, read the first time it is needed.
+static inline const st_plan *plan_of(const st_type *type, uint32_t place) {
+    const st_plan *known = type->plans[place];
+    return known != NULL ? known : make_plan(type, place);
 }
 
 static struct waiting *line_at(const struct line *line, size_t at) { return line->calls[line->start + at]; }
