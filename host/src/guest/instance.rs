@@ -217,6 +217,13 @@ impl Inside {
         }
     }
 
+    #[cold]
+    fn tell_of_dropped_lines(&mut self) {
+        let lines = std::mem::take(&mut self.log_lines_dropped);
+        let Who { plugin, typeid, .. } = &*self.who;
+        tracing::warn!(plugin, typeid, ident = self.ident.0, lines, "guest logs too much, lines were dropped");
+    }
+
     /// Says what ended the guest.
     fn explain(&self, error: &wasmtime::Error) -> String {
         let trap = match error.downcast_ref::<Trap>() {
@@ -341,9 +348,7 @@ fn enter<R>(
     drop(turn);
     let inside = store.data_mut();
     if inside.log_lines_dropped > 0 {
-        let lines = std::mem::take(&mut inside.log_lines_dropped);
-        let Who { plugin, typeid, .. } = &*inside.who;
-        tracing::warn!(plugin, typeid, ident = inside.ident.0, lines, "guest logs too much, lines were dropped");
+        inside.tell_of_dropped_lines();
     }
     result
 }

@@ -57,12 +57,8 @@ impl Ledger {
     ) -> Result<(), Broken> {
         // A token that a reply or a request carries may have been let go in this very step.
         let known = |ident| self.held.contains_key(&ident) || arrived.brought(ident);
-        if let Some(&foreign) = outcome.held.iter().find(|ident| !known(Ident(**ident))) {
-            return Err(Broken::ForeignToken(Ident(foreign)));
-        }
-        let (held, limit) = (self.held_total as usize + outcome.held.len(), config.tokens_held_max);
-        if held > limit {
-            return Err(Broken::TooManyHeld { held, limit });
+        if !outcome.held.is_empty() || !outcome.let_go.is_empty() || !outcome.invokes.is_empty() {
+            self.check_tokens(outcome, &known, config)?;
         }
         if let [_, _, ..] = &outcome.completions[..] {
             once_each(&outcome.completions)?;
@@ -78,10 +74,24 @@ impl Ledger {
                 Err(fault) => check_fault(fault, config, known)?,
             }
         }
-        if outcome.invokes.is_empty() && outcome.let_go.is_empty() {
-            return Ok(());
-        }
+        Ok(())
+    }
 
+    /// Checks what it stores, lets go and calls of the tokens that are `known`.
+    #[cold]
+    fn check_tokens(
+        &self,
+        outcome: &wit::Outcome,
+        known: &impl Fn(Ident) -> bool,
+        config: &GuestConfig,
+    ) -> Result<(), Broken> {
+        if let Some(&foreign) = outcome.held.iter().find(|ident| !known(Ident(**ident))) {
+            return Err(Broken::ForeignToken(Ident(foreign)));
+        }
+        let (held, limit) = (self.held_total as usize + outcome.held.len(), config.tokens_held_max);
+        if held > limit {
+            return Err(Broken::TooManyHeld { held, limit });
+        }
         let mut added: HashMap<Ident, usize> = HashMap::new();
         outcome.held.iter().for_each(|ident| *added.entry(Ident(*ident)).or_default() += 1);
         let (invokes, limit) = (outcome.invokes.len(), config.invokes_max);

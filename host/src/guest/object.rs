@@ -8,7 +8,7 @@ mod saving;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use steward_objects::{Args, Effect, Fault, Ident, Input, Outbox, Referent, common};
+use steward_objects::{Args, CallId, Effect, Fault, Ident, Input, Outbox, Referent, common};
 
 use self::inputs::{arrived, asking, is_mere_answer, tell, time_of};
 use super::bindings::steward::plugin::types as wit;
@@ -63,6 +63,17 @@ enum Instead {
     Text(String),
     /// There is nothing to answer.
     Nothing,
+}
+
+impl Instead {
+    #[cold]
+    fn answer(self, call: Option<CallId>, out: &mut Outbox) {
+        match (self, call) {
+            (Self::Fault(fault), Some(call)) => out.raises(call, &fault),
+            (Self::Text(text), Some(call)) => out.returns_text(call, &text),
+            _ => {}
+        }
+    }
 }
 
 impl Object {
@@ -192,6 +203,7 @@ impl Object {
     }
 
     /// What the host answers to an input that the guest of this version is not entered with.
+    #[cold]
     fn instead(&self, release: &Release, input: &Input<'_>) -> Option<Instead> {
         let typeid = &release.kind.info.typeid;
         let call = match input {
@@ -207,16 +219,13 @@ impl Object {
             Input::Leave { .. } => return Some(Instead::Nothing),
             _ => return None,
         };
+        let limit = release.kind.who.runtime.config.parked_max;
         Some(match (release.place_of(call.method), call.method) {
-            (Some(_), _) if self.ledger.waiting.is_empty() => return None,
-            (Some(_), _) => {
-                let limit = release.kind.who.runtime.config.parked_max;
-                if self.ledger.waiting.len() < limit {
-                    return None;
-                }
+            (Some(_), _) if self.ledger.waiting.len() >= limit => {
                 let fault = Fault::refused("OverQuota", format!("{limit} calls wait for this object, its limit"));
                 Instead::Fault(fault.retry())
             }
+            (Some(_), _) => return None,
             (None, common::STR | common::REPR) => Instead::Text(format!("<{typeid} object {}>", self.ident)),
             (None, common::GET_VALUE) => {
                 let fault = format!("type `{typeid}` offers no copy of its value");
@@ -236,13 +245,12 @@ impl Object {
 
     /// Steps the guest of the object's own version.
     fn turn(&mut self, input: &Input<'_>, out: &mut Outbox) {
-        if let Some(instead) = self.instead(&self.release, input) {
-            match (instead, asking(input)) {
-                (Instead::Fault(fault), Some(call)) => out.raises(call, &fault),
-                (Instead::Text(text), Some(call)) => out.returns_text(call, &text),
-                _ => {}
-            }
-            return;
+        let is_plain = match input {
+            Input::Call(call) => self.ledger.waiting.is_empty() && self.release.place_of(call.method).is_some(),
+            _ => false,
+        };
+        if !is_plain && let Some(instead) = self.instead(&self.release, input) {
+            return instead.answer(asking(input), out);
         }
         if let (Input::Call(call), Some(traps)) = (input, &self.traps)
             && let Some((traps, left_ms)) = traps.closed(call.now_ms)
@@ -316,6 +324,7 @@ impl Object {
 
     /// The guest failed in a step. A call is as if it had never come; everything else has happened whether or not the
     /// object can follow.
+    #[cold]
     fn fail(&mut self, input: &Input<'_>, what: String, over_quota: Option<Box<Fault>>, out: &mut Outbox) {
         self.releases.tally.traps.fetch_add(1, Ordering::Relaxed);
         let Input::Call(call) = input else { return self.poison(what, out) };
@@ -363,6 +372,7 @@ impl Object {
         }
     }
 
+    #[cold]
     fn poison(&mut self, what: String, out: &mut Outbox) {
         self.warn(&what);
         let fault = Fault::new(Effect::Poisoned, GUEST_TRAP, what);

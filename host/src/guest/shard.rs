@@ -382,6 +382,7 @@ impl Shard {
     }
 
     /// Ends the Store, whose latest entry failed on behalf of so many of the guests in it.
+    #[cold]
     fn end(&self, state: &mut State, error: &wasmtime::Error, own: usize) -> Trap {
         let Some(instance) = state.instance.take() else { unreachable!("it was entered just now") };
         let over_quota = instance.over_quota().cloned().map(Box::new);
@@ -404,16 +405,26 @@ impl Shard {
     fn measure(&self, state: &mut State) {
         let Some(instance) = &state.instance else { return };
         let memory_bytes = instance.memory_bytes();
-        if std::mem::replace(&mut state.memory_bytes, memory_bytes) != memory_bytes && instance.is_nearly_full() {
+        if memory_bytes == state.memory_bytes {
+            return;
+        }
+        let is_nearly_full = instance.is_nearly_full();
+        state.memory_bytes = memory_bytes;
+        if is_nearly_full {
             self.objects_max.fetch_min(self.objects.load(Ordering::Relaxed).max(1), Ordering::Relaxed);
         }
     }
 
     /// Drops guests that nobody will call again. Here a guest may trap on nobody's behalf.
+    #[inline]
     fn bury(&self, state: &mut State) {
-        if self.dead_count.load(Ordering::Relaxed) == 0 {
-            return;
+        if self.dead_count.load(Ordering::Relaxed) > 0 {
+            self.bury_some(state);
         }
+    }
+
+    #[cold]
+    fn bury_some(&self, state: &mut State) {
         let release = &self.release;
         for _ in 0..DROPS_MAX {
             let Some((life, object)) = self.dead.lock().pop() else { return };

@@ -29,6 +29,7 @@ impl Object {
     }
 
     /// As [`Object::make_again`], after another object's guest has ended the life of the shard.
+    #[cold]
     pub(super) fn come_back(&mut self, out: &mut Outbox) -> Result<(), String> {
         let guest = self.guest.as_ref().expect("a poisoned object does not come back");
         let (guest, wish_ms) = self.remade(Where::Again(guest)).map_err(|error| {
@@ -41,6 +42,7 @@ impl Object {
 
     /// Goes on in a shard of its own, as it was before the step that wanted more memory than others leave. False if there is no
     /// other shard: then that step has trapped.
+    #[cold]
     pub(super) fn leaves_the_crowd(&mut self, out: &mut Outbox) -> bool {
         let Ok((guest, wish_ms)) = self.remade(Where::Alone) else { return false };
         self.go_on_as(guest, wish_ms, out);

@@ -25,6 +25,7 @@ struct Moved {
 impl Object {
     /// Moves to the newest version, and steps that with the input. False if the object stays as it is, and the input
     /// is still to be stepped with.
+    #[cold]
     pub(super) fn moves(&mut self, input: &Input<'_>, out: &mut Outbox) -> bool {
         if self.releases.is_removed() {
             let typeid = &self.release.kind.info.typeid;
