@@ -11,7 +11,7 @@ const FOLDERS: [&str; 5] = ["wire", "wit", "guest-sdk/rust", "guest-sdk/c", "gue
 const LEFT_OUT: [&str; 6] = ["target", "adapter", "tests", "testdata", "fuzz", "proptest-regressions"];
 
 fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the checkout is there");
+    let root = manifest_dir().join("../..").canonicalize().expect("the checkout is there");
     let mut files = vec![root.join("Cargo.toml"), root.join("Cargo.lock")];
     files.iter().for_each(|file| println!("cargo::rerun-if-changed={}", file.display()));
     for folder in FOLDERS {
@@ -30,6 +30,12 @@ fn main() {
     list.push(']');
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo says where to write"));
     fs::write(out.join("sdk.rs"), list).expect("cargo's own folder can be written");
+}
+
+/// Asked for when this runs, not when it is compiled: a folder of build results may serve several checkouts.
+fn manifest_dir() -> PathBuf {
+    println!("cargo::rerun-if-env-changed=CARGO_MANIFEST_DIR");
+    PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where the manifest is"))
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
