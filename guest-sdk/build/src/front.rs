@@ -154,3 +154,76 @@ impl ReencodeComponent for Front {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wasmparser::Validator;
+    use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
+    use wit_parser::{ManglingAndAbi, Resolve};
+
+    use super::*;
+
+    /// A component of the world, of which no function does anything.
+    fn plain() -> Vec<u8> {
+        let mut resolve = Resolve::default();
+        let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit/0.1.0/plugin.wit");
+        let package = resolve.push_file(wit).unwrap();
+        let world = resolve.select_world(&[package], Some("plugin")).unwrap();
+        let mut module = dummy_module(&resolve, world, ManglingAndAbi::Legacy(wit_parser::LiftLowerAbi::Sync));
+        embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).unwrap();
+        ComponentEncoder::default().module(&module).unwrap().encode().unwrap()
+    }
+
+    /// What the component lifts, in order: each function's name, and which of the core instances it comes from.
+    fn lifted(component: &[u8]) -> Vec<(String, u32)> {
+        let (mut functions, mut lifted) = (Vec::new(), Vec::new());
+        let mut depth = 0;
+        for payload in Parser::new(0).parse_all(component) {
+            match payload.unwrap() {
+                Payload::Version { .. } => depth += 1,
+                Payload::End(_) => depth -= 1,
+                Payload::ComponentAliasSection(section) if depth == 1 => {
+                    for alias in section {
+                        if let ComponentAlias::CoreInstanceExport { kind: ExternalKind::Func, instance_index, name } =
+                            alias.unwrap()
+                        {
+                            functions.push((name.to_owned(), instance_index));
+                        }
+                    }
+                }
+                Payload::ComponentCanonicalSection(section) if depth == 1 => {
+                    for function in section {
+                        match function.unwrap() {
+                            CanonicalFunction::Lift { core_func_index, .. } => {
+                                lifted.push(functions[core_func_index as usize].clone());
+                            }
+                            _ => functions.push(("made by the component model".into(), u32::MAX)),
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        lifted
+    }
+
+    #[test]
+    fn step_alone_comes_from_the_module_in_front() {
+        let plain = plain();
+        let fronted = put(&plain).unwrap();
+        Validator::new().validate_all(&fronted).unwrap();
+        let (before, after) = (lifted(&plain), lifted(&fronted));
+        assert_eq!(before.len(), 5);
+        let names = |lifted: &[(String, u32)]| lifted.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&before), names(&after));
+        for ((name, own), (_, now)) in before.iter().zip(&after) {
+            assert_eq!(name == STEP, own != now, "{name} comes from instance {now}, and came from {own}");
+        }
+    }
+
+    #[test]
+    fn component_without_step_stays_as_it_is() {
+        let component = wat::parse_str("(component (core module))").unwrap();
+        assert_eq!(put(&component).unwrap(), component);
+    }
+}
