@@ -31,6 +31,7 @@ pub fn build(folder: &Path, toolchains: &Toolchains) -> Result<Vec<u8>, BuildErr
     let work = Work::new(toolchains)?;
     let module = work.0.join("module.wasm");
     let mut compiler = compiler(toolchains)?;
+    // For speed: code takes no memory of an object.
     compiler.args(["-std=c11", "-O2", "-mexec-model=reactor"]).args(WARNINGS);
     compiler.arg(format!("-Wl,-z,stack-size={STACK_BYTES}")).args([
         "-Wl,--no-entry",
