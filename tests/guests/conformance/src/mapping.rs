@@ -65,7 +65,7 @@ impl dict {
     /// Sets the value of a key.
     pub fn __setitem__(&mut self, key: Item, value: Item) -> Result<()> {
         match identity(&key)? {
-            Some(identity) => self.set(&identity.into_owned(), key, value),
+            Some(identity) => self.set(identity.into_owned(), key, value),
             None => self.set_nan(key, value),
         }
         Ok(())
@@ -162,21 +162,21 @@ impl dict {
         Ok(place.map(|place| &self.pairs[place]))
     }
 
-    fn set(&mut self, identity: &[u8], key: Item, value: Item) {
-        if let Some(place) = self.places.get(identity) {
+    fn set(&mut self, identity: Vec<u8>, key: Item, value: Item) {
+        if let Some(place) = self.places.get(&identity) {
             // The first key stays, as in Python.
             self.pairs.get_mut(place).expect("every place has a pair").value = value;
             return;
         }
-        self.places.insert(identity.to_vec(), self.place_next);
-        self.pairs.insert(self.place_next, Pair { key, value, identity: identity.to_vec() });
+        self.places.insert(identity.clone(), self.place_next);
+        self.pairs.insert(self.place_next, Pair { key, value, identity });
         self.place_next += 1;
     }
 
     /// NaN equals nothing, so each is a key of its own, which no other key's bytes can be.
     fn set_nan(&mut self, key: Item, value: Item) {
         let bytes = [&[0xff, 0xff][..], &self.place_next.to_be_bytes()].concat();
-        self.set(&bytes, key, value);
+        self.set(bytes, key, value);
     }
 
     /// Sets all pairs, or none if one of them cannot be.
