@@ -207,7 +207,7 @@ double st_f64(st_call *call, const char *name);
 st_str st_text(st_call *call, const char *name);
 /// `bytes`.
 st_bytes st_data(st_call *call, const char *name);
-/// Any type, undecoded.
+/// Any type, undecoded. Those of `*name` and `**name` are several: st_rest(), st_keywords().
 st_item st_arg(st_call *call, const char *name);
 /// Whether an argument was given, so that it is not the default.
 bool st_given(st_call *call, const char *name);

@@ -143,7 +143,10 @@ static void arguments_bind_as_in_python(void) {
             "x.both(1, 'b', j=True) ! TypeError: Permits.both() got an unexpected keyword argument 'j'\n"
             "x.seen(1) ! TypeError: Permits.seen() takes 1 positional argument but 2 were given\n"
             "Permits(1, 2) ! TypeError: Permits.__init__() takes from 1 to 2 positional arguments but 3 were given\n"
-            "x.wrong_getter('a') ! SystemError: Permits.wrong_getter() argument 'n' is not declared as int\n");
+            "x.wrong_getter('a') ! SystemError: Permits.wrong_getter() argument 'n' is not declared as int\n"
+            "x.one_of_many() ! SystemError: Permits.one_of_many() argument 'rest' is not declared as a parameter of one item\n"
+            "x.one_of_many(1) ! SystemError: Permits.one_of_many() argument 'rest' is not declared as a parameter of one item\n"
+            "x.one_of_many([1], 2) ! SystemError: Permits.one_of_many() argument 'rest' is not declared as a parameter of one item\n");
 }
 
 static void mistakes_in_signatures_are_told(void) {

@@ -253,7 +253,7 @@ impl Context<'_> {
     }
 
     /// Asks for a call on another object. Its end arrives at `#[on(returned)]` with `tag`. `args` is made by
-    /// [`crate::args!`].
+    /// [`crate::args!`]. What a constructor asks for goes out with the object's first step.
     pub fn invoke(&self, tag: u64, on: &Handle, method: &str, args: Vec<u8>) {
         let invocation = Invocation { tag, ident: on.ident(), method: method.to_owned(), args };
         self.turn.invocations.borrow_mut().push(invocation);

@@ -20,6 +20,8 @@ pub(crate) struct Shell {
     standing: Standing,
     /// What the host was last asked to wake the object at; `None` once it has.
     told_wake_ms: Option<u64>,
+    /// Calls that were asked for when the object was made, which the host hears of with the first step.
+    early: Vec<Invocation>,
     /// Check with each call that parks that it changed nothing: for tests.
     pub(crate) checks_parking: bool,
 }
@@ -173,7 +175,8 @@ impl Shell {
         let lines = (0..info.lines).map(|_| VecDeque::new()).collect();
         let object = Box::new(object);
         let (held, _) = held::take().unwrap_or_default();
-        Ok((Self { object, info, tenant, lines, standing, told_wake_ms: None, checks_parking: false }, held))
+        let early = turn.invocations.into_inner();
+        Ok((Self { object, info, tenant, lines, standing, told_wake_ms: None, early, checks_parking: false }, held))
     }
 
     /// The object's state and its wish to be woken: `[wake-at or null, state]`.
@@ -196,6 +199,9 @@ impl Shell {
     pub(crate) fn step(&mut self, turn: &mut Turn, now_ms: u64, seed: u64, input: Input<'_>) {
         held::take();
         turn.begin(seed);
+        if !self.early.is_empty() {
+            *turn.invocations.get_mut() = std::mem::take(&mut self.early);
+        }
         let changed = match input {
             Input::Call(call) => {
                 self.call(turn, now_ms, call) && {

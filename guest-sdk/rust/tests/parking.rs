@@ -379,6 +379,40 @@ fn calls_on_other_objects_come_back() {
     assert_eq!(cupboard.call("pop", args![]).value::<String>(), "raised");
 }
 
+/// It asks another object as soon as it is made.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Asker {
+    handle: Handle,
+    heard: u32,
+}
+
+#[object(version = "1.0.0")]
+impl Asker {
+    pub fn new(cx: &Context, handle: Handle) -> Self {
+        cx.invoke(1, &handle, "get", args![]);
+        Self { handle, heard: 0 }
+    }
+
+    pub fn heard(&self) -> u32 {
+        self.heard
+    }
+
+    #[on(returned)]
+    fn returned(&mut self, _: &Context, _: Returned) {
+        self.heard += 1;
+    }
+}
+
+#[test]
+fn what_a_constructor_asks_for_is_asked_for_with_the_first_step() {
+    let mut asker = Harness::<Asker>::new(args![token(3)]).unwrap();
+    assert_eq!(asker.call("heard", args![]).value::<u32>(), 0);
+    assert_eq!(asker.invoked(), [(1, 3, "get".to_owned(), args![])]);
+    asker.returned(1, Ok(Item::new("done").unwrap()));
+    assert_eq!(asker.call("heard", args![]).value::<u32>(), 1);
+    assert_eq!(asker.invoked(), []);
+}
+
 #[test]
 fn lost_result_comes_back_to_the_object() {
     let mut cupboard = Harness::<Cupboard>::new(args![1]).unwrap();

@@ -89,6 +89,33 @@ async fn arguments_of_any_length_reach_a_plugin() {
     }
 }
 
+/// What a call brings, answers or raises is gone with the next one, and what an object was to be made of as well.
+#[tokio::test]
+async fn memory_of_a_plugin_does_not_grow_with_each_call() {
+    const BYTES: u64 = 100_000;
+    const TIMES: u64 = 20;
+    for (isolation, plugins) in [Isolation::Object, Isolation::Shared].iter().flat_map(|i| LANGUAGES.map(|p| (*i, p))) {
+        let host = spawn_host(HostOptions { plugins, isolation, ..HostOptions::default() });
+        let manager = host.connect(host.quic()).await;
+        let dict = manager.create("GuestDict", ()).await.unwrap();
+        let text = "x".repeat(BYTES as usize);
+        let mut bytes = [0; 2];
+        for bytes in &mut bytes {
+            for _ in 0..TIMES {
+                dict.call::<()>("__setitem__", ("key", &text)).await.unwrap();
+                assert_eq!(dict.call::<String>("__getitem__", ("key",)).await.unwrap(), text);
+                // An error that has the text in its data, one that has not, and one of a constructor.
+                dict.call::<String>("__getitem__", (&text,)).await.unwrap_err();
+                dict.call::<String>("get", (&text, &text, &text)).await.unwrap_err();
+                manager.create("GuestDict", (&text,)).await.unwrap_err();
+            }
+            *bytes = host.counters("default").bytes;
+        }
+        // Far less than any of these texts each time.
+        assert!(bytes[1] < bytes[0] + BYTES * TIMES / 2, "{plugins:?} with {isolation:?} had and has {bytes:?} bytes");
+    }
+}
+
 /// Names, parameters, docs, what is read-only, what may park: who reads a type's help cannot tell what it is written in.
 #[test]
 fn plugins_of_all_languages_describe_themselves_alike() {

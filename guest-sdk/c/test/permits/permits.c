@@ -79,6 +79,10 @@ ST_METHOD(Permits, wrong_getter, "wrong_getter(n: str)", 0, "Asks for an argumen
     return st_none(call);
 }
 
+ST_METHOD(Permits, one_of_many, "one_of_many(*rest) -> any", ST_READ, "Asks for one argument where there may be many.") {
+    return st_return_item(call, st_arg(call, "rest"));
+}
+
 ST_METHOD(Permits, join, "join() -> int", ST_FIFO, "Waits for answer_joined.") {
     ST_REQUIRE(self->by_hand_count < 8, "there are 8 already");
     self->by_hand[self->by_hand_count++] = st_call_id(call);
@@ -179,8 +183,8 @@ ST_MIGRATE(Permits) {
 
 ST_SAVES(Permits, free, lost, cancelled, ticks, ticked_at_ms);
 ST_TYPE(Permits, "1.2.0", create, take, take_any, take_any_timeout, take_until, wait, give, seen, undeclared, rash, false_reader,
-        wrong_getter, join, answer_joined, alarm, stuck, random, bind, both, numbers, on_owner_lost, on_cancelled, on_tick, on_migrate,
-        saves);
+        wrong_getter, one_of_many, join, answer_joined, alarm, stuck, random, bind, both, numbers, on_owner_lost, on_cancelled, on_tick,
+        on_migrate, saves);
 
 /// Every kind of field, and a stack of kept values.
 typedef struct Cupboard {
