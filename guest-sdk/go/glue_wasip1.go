@@ -363,6 +363,10 @@ func inputOf(kind world.InputKind, a uint64, b uint32, c, d uint64, e, f, g, h, 
 
 // putAnswer writes an outcome that is the answer of one call. The object keeps the item.
 func putAnswer(call uint64, item []byte, changed bool) {
+	if len(kept) > 0 {
+		// A saved state, say, that the host has read.
+		reset()
+	}
 	at := &lent.single
 	at[0], at[1] = uint32(call), uint32(call>>32)
 	at[2], at[3], at[4] = 0, address(unsafe.Pointer(unsafe.SliceData(item))), uint32(len(item))

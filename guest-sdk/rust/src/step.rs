@@ -167,7 +167,12 @@ pub(crate) unsafe fn step(shell: &mut Shell, now_ms: u64, seed: u64, flat: &Flat
     // Most steps answer their call and ask for none.
     let answers = turn.completions.get_mut();
     let completions = match &**answers {
-        [one] => List::of(std::slice::from_ref(single.insert(completion(one)))),
+        [one] => {
+            if !completions.is_empty() {
+                *completions = Vec::new();
+            }
+            List::of(std::slice::from_ref(single.insert(completion(one))))
+        }
         many => listed(completions, many, completion),
     };
     let invokes = listed(invokes, turn.invocations.get_mut(), invocation);
