@@ -15,6 +15,8 @@ use crate::servers::{self, EchoReady, HostReady};
 
 /// Calls of one round of a latency.
 const CALLS: usize = 1_000;
+/// Turns that they are made in.
+const TURNS: usize = 20;
 /// Calls of one round of a throughput.
 const MANY: usize = 40_000;
 const IN_FLIGHT: usize = 64;
@@ -97,15 +99,18 @@ async fn latency(
         "unix_plugin_server_cpu_us",
     ];
     let mut columns: [Vec<f64>; 6] = Default::default();
+    // What is compared with what.
+    let pairs = [(1, 0), (4, 3), (2, 1), (5, 4)];
+    let mut ratio_columns: [Vec<f64>; 4] = Default::default();
     let mut cpu_us: [Vec<f64>; 6] = Default::default();
     for _ in 0..report.rounds {
         // In short turns, so that a noisy moment falls on all of them.
         let mut round: [Vec<f64>; 6] = Default::default();
-        for _ in 0..10 {
+        for _ in 0..TURNS {
             for target in 0..round.len() {
                 let process = if target % 3 == 0 { echo_process } else { host };
                 let before = process.cpu_ns()?;
-                let turn = CALLS / 10;
+                let turn = CALLS / TURNS;
                 round[target].push(match target {
                     0 => median(turn, async || quic_echo.round_trip(echo::BYTES).await).await?,
                     1 => median(turn, async || call(&quic.builtin).await).await?,
@@ -117,16 +122,18 @@ async fn latency(
                 cpu_us[target].push((process.cpu_ns()? - before) as f64 / 1e3 / turn as f64);
             }
         }
+        for (column, (a, b)) in ratio_columns.iter_mut().zip(pairs) {
+            column.push(crate::report::ratio_in_turns(&round[a], &round[b]));
+        }
         for (column, mut turns) in columns.iter_mut().zip(round) {
             turns.sort_by(f64::total_cmp);
             column.push(crate::report::middle(&turns));
         }
     }
-    let ratio = |a: usize, b: usize| columns[a].iter().zip(&columns[b]).map(|(a, b)| a / b).collect();
-    report.add(ratios[0], "x", Limit::AtMost(1.15), ratio(1, 0));
-    report.add(ratios[1], "x", Limit::AtMost(1.3), ratio(4, 3));
-    report.add(ratios[2], "x", Limit::AtMost(1.05), ratio(2, 1));
-    report.add(ratios[3], "x", Limit::None, ratio(5, 4));
+    let limits = [Limit::AtMost(1.15), Limit::AtMost(1.3), Limit::AtMost(1.05), Limit::None];
+    for ((name, limit), column) in ratios.into_iter().zip(limits).zip(ratio_columns) {
+        report.add(name, "x", limit, column);
+    }
     for (name, column) in names.into_iter().zip(columns).chain(cpus.into_iter().zip(cpu_us)) {
         report.add(name, "us", Limit::None, column);
     }

@@ -9,12 +9,12 @@ use steward_client::{AnyValue, Proxy};
 use crate::calls::connect;
 use crate::echo::median;
 use crate::proc::Process;
-use crate::report::{Limit, Report, middle};
+use crate::report::{Limit, Report, middle, ratio_in_turns};
 use crate::servers::HostReady;
 
 /// Calls of one turn, and turns of a round: short, so that a noisy moment falls on all languages.
-const CALLS: usize = 200;
-const TURNS: usize = 10;
+const CALLS: usize = 50;
+const TURNS: usize = 40;
 
 /// Calls before anything is measured: steps of a guest move to the caller's thread once they have shown to be quick.
 const CALLS_BEFORE: usize = 2_000;
@@ -64,6 +64,7 @@ impl Languages {
             dicts.push(dict);
         }
         let mut columns: [Vec<f64>; GUESTS.len() + 1] = Default::default();
+        let mut ratios: [Vec<f64>; GUESTS.len()] = Default::default();
         for _ in 0..report.rounds {
             let mut round: [Vec<f64>; GUESTS.len() + 1] = Default::default();
             for _ in 0..TURNS {
@@ -71,14 +72,16 @@ impl Languages {
                     turns.push(median(CALLS, async || call(dict).await).await?);
                 }
             }
+            for (ratios, guest) in ratios.iter_mut().zip(&round[1..]) {
+                ratios.push(ratio_in_turns(guest, &round[0]));
+            }
             for (column, mut turns) in columns.iter_mut().zip(round) {
                 turns.sort_by(f64::total_cmp);
                 column.push(middle(&turns));
             }
         }
         let [builtin, guests @ ..] = columns;
-        for ((_, us, ratio, limit), column) in GUESTS.into_iter().zip(guests) {
-            let ratios = column.iter().zip(&builtin).map(|(guest, builtin)| guest / builtin).collect();
+        for (((_, us, ratio, limit), column), ratios) in GUESTS.into_iter().zip(guests).zip(ratios) {
             report.add(ratio, "x", Limit::AtMost(limit), ratios);
             report.add(us, "us", Limit::None, column);
         }

@@ -87,6 +87,14 @@ impl Metric {
     }
 }
 
+/// How many times as much the one takes as the other, of both measured in turns: each turn is compared with the other's beside it, so that
+/// what changes on the machine meanwhile falls on both.
+pub(crate) fn ratio_in_turns(one: &[f64], other: &[f64]) -> f64 {
+    let mut ratios: Vec<f64> = one.iter().zip(other).map(|(one, other)| one / other).collect();
+    ratios.sort_by(f64::total_cmp);
+    middle(&ratios)
+}
+
 /// The median of sorted numbers.
 pub(crate) fn middle(sorted: &[f64]) -> f64 {
     let half = sorted.len() / 2;
