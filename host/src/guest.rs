@@ -96,7 +96,7 @@ pub struct GuestConfig {
     pub objects_max: u32,
     /// Objects that may share a Store, where a type's objects share. The next one gets another Store.
     pub shard_objects_max: u32,
-    /// Calls that one object may leave unanswered; more are refused.
+    /// Calls that one object may leave unanswered, at least one; more are refused.
     pub parked_max: usize,
     /// Tokens that one object may hold, each as often as it is stored. Holding more is a trap.
     pub tokens_held_max: usize,

@@ -2,7 +2,7 @@
 //!
 //! Whenever a host calls what a component lifts from a module's own function, wasmtime looks that function's code up anew. It spares
 //! itself that for a function which the module was given itself: that lies in the module's instance, ready to be called. The
-//! difference is a tenth of what a small step takes.
+//! difference is a sixth of what a small step takes (docs/adr/0013).
 
 use std::convert::Infallible;
 

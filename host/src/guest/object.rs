@@ -245,6 +245,7 @@ impl Object {
 
     /// Steps the guest of the object's own version.
     fn turn(&mut self, input: &Input<'_>, out: &mut Outbox) {
+        // Most inputs are calls of an object for which nobody waits.
         let is_plain = match input {
             Input::Call(call) => self.ledger.waiting.is_empty() && self.release.place_of(call.method).is_some(),
             _ => false,
